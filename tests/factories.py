@@ -1,0 +1,65 @@
+"""Small builders that tests share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import rasterio
+from rasterio.transform import from_origin
+
+from treedet.core.spec import ModelSpec
+
+UTM = "EPSG:32632"
+
+
+def tiny_spec(**changes: object) -> ModelSpec:
+    """Return a spec of a network small enough to run in milliseconds."""
+    values: dict[str, object] = {
+        "fpn_channels": 16,
+        "head_convs": 1,
+        "levels": (3, 4),
+        "anchor_sizes_m": ((1.6, 3.2), (6.4, 10.0)),
+        "window_px": 256,
+        "crown_range_m": (1.0, 5.0),
+    }
+    return ModelSpec(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def disks(
+    rng: np.random.Generator, *, width: float, height: float, count: int, radius: tuple[float, float], gap: float = 3.0
+) -> npt.NDArray[np.float64]:
+    """Return disks ``(x, y, r)`` that lie inside the picture and do not touch, found by rejection."""
+    found: list[tuple[float, float, float]] = []
+    for _ in range(count * 60):
+        if len(found) == count:
+            break
+        r = rng.uniform(*radius)
+        x, y = rng.uniform(r + 2, width - r - 2), rng.uniform(r + 2, height - r - 2)
+        if all((x - a) ** 2 + (y - b) ** 2 > (r + c + gap) ** 2 for a, b, c in found):
+            found.append((x, y, r))
+    return np.array(found, dtype=float).reshape(-1, 3)
+
+
+def paint(circles: npt.NDArray[np.float64], *, width: int, height: int, value: int = 200) -> npt.NDArray[np.uint8]:
+    """Return uint8 ``[3, H, W]`` with disks on black."""
+    pixels = np.zeros((3, height, width), np.uint8)
+    for x, y, r in circles:
+        x0, x1 = max(0, int(x - r) - 1), min(width, int(x + r) + 2)
+        y0, y1 = max(0, int(y - r) - 1), min(height, int(y + r) + 2)
+        yy, xx = np.mgrid[y0:y1, x0:x1] + 0.5
+        pixels[:, y0:y1, x0:x1][:, (xx - x) ** 2 + (yy - y) ** 2 <= r * r] = value
+    return pixels
+
+
+def make_raster(
+    path: Path, pixels: npt.NDArray[np.generic], *, gsd: float = 0.1, crs: str | None = UTM, **profile: object
+) -> Path:
+    """Write pixels ``[C, H, W]`` as a GeoTIFF with its corner at (500000, 5400000)."""
+    count, height, width = pixels.shape
+    where = {"transform": from_origin(500_000, 5_400_000, gsd, gsd), "crs": crs} if crs else {}
+    settings = {"driver": "GTiff", "width": width, "height": height, "count": count, "dtype": pixels.dtype.name}
+    with rasterio.open(path, "w", **{**settings, **where, **profile}) as dataset:
+        dataset.write(pixels)
+    return path

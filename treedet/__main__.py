@@ -1,0 +1,7 @@
+"""``python -m treedet``."""
+
+import sys
+
+from treedet.cli import main
+
+sys.exit(main())

@@ -1,0 +1,194 @@
+"""The command line: a table of commands, and errors as one line with an exit code.
+
+Exit codes: 0 done, 1 a bug (with its traceback), 2 something the user can mend (one line).
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Literal, NoReturn
+
+from jsonargparse import ArgumentParser, Namespace
+
+from treedet.errors import TreedetError
+from treedet.inference.options import PredictOptions
+
+FLAGS = ("--resume", "--overwrite", "--no_look")
+LISTS = ("--bands", "--stretch")
+
+
+def predict(
+    raster: str,
+    output: str,
+    *,
+    options: PredictOptions,
+    model: str | None = None,
+    device: str = "auto",
+    precision: Literal["auto", "fp32", "bf16"] = "auto",
+    resume: bool = False,
+    overwrite: bool = False,
+    no_look: bool = False,
+) -> None:
+    """Find the tree crowns of a raster and write them to a GIS file.
+
+    Args:
+        raster: The image: anything GDAL reads, of any size.
+        output: File to write: .gpkg, .shp, .geojson, .parquet, .fgb, .csv or .json (COCO).
+        options: What to look for.
+        model: A treedet model file; by default the bundled model.
+        device: auto, cpu, cuda or mps.
+        precision: auto takes bf16 where the device computes it natively.
+        resume: Go on with an interrupted run.
+        overwrite: Replace an existing output.
+        no_look: Do not draw OUTPUT-look.png, nine squares of ground with the crowns on them.
+    """
+    from treedet.commands import predict_command  # noqa: PLC0415 - --help must not load torch
+
+    predict_command.run(
+        raster,
+        output,
+        options,
+        load=predict_command.Loading(model, device, precision),
+        resume=resume,
+        overwrite=overwrite,
+        look=not no_look,
+    )
+
+
+def inspect(file: str, *, gsd: float | None = None, model: str | None = None) -> None:
+    """Tell what a raster, a model file or a crowns file is, and what to do next.
+
+    Args:
+        file: A raster, a model file (.safetensors) or a crowns file.
+        gsd: Ground metres per pixel of the raster, where it does not say.
+        model: Model file that the time is estimated for; by default the bundled model.
+    """
+    from treedet.commands import inspect_command  # noqa: PLC0415 - --help must not load torch
+
+    for line in inspect_command.describe(file, gsd=gsd, model=model):
+        _say(line)
+
+
+@dataclass(frozen=True)
+class Command:
+    """One row of the command table.
+
+    Attributes:
+        function: What it does; its signature and docstring are the command line.
+        options: Dataclass whose fields are further options, handed over as ``options``.
+    """
+
+    function: Callable[..., None]
+    options: type | None = None
+
+
+COMMANDS = {"predict": Command(predict, PredictOptions), "inspect": Command(inspect)}
+
+
+class OneLineParser(ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Print what is wrong and exit with 2."""
+        del ex
+        text = " ".join(str(message).split())
+        sys.stderr.write(f"treedet: error: {text}; see {self.prog} --help\n")
+        sys.exit(2)
+
+
+def build_parser() -> ArgumentParser:
+    """Return the parser for all commands."""
+    from importlib.metadata import version  # noqa: PLC0415 - only where a parser is built
+
+    parser = OneLineParser(prog="treedet", description="Individual tree crowns from aerial imagery.")
+    parser.add_argument("--version", action="version", version=f"treedet {version('treedet')}")
+    commands = parser.add_subcommands(required=True, metavar="COMMAND")
+    for name, command in COMMANDS.items():
+        summary = (command.function.__doc__ or "").partition("\n")[0]
+        sub = OneLineParser(prog=f"treedet {name}", description=summary)
+        sub.add_argument("--config", action="config", help="YAML file with options; the command line wins over it")
+        sub.add_function_arguments(command.function, as_positional=True, skip={"options"})
+        if command.options is not None:
+            sub.add_class_arguments(command.options)
+        commands.add_subcommand(name, sub, help=summary)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    _talk()
+    try:
+        parsed = build_parser().parse_args(in_order(given))
+        _call(parsed)
+    except TreedetError as error:
+        sys.stderr.write(f"treedet: error: {error}\n")
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("treedet: interrupted; --resume goes on where predict was stopped\n")
+        return 130
+    except BrokenPipeError:
+        return 0
+    return 0
+
+
+def in_order(arguments: Sequence[str]) -> list[str]:
+    """Bring arguments into the form the parser wants.
+
+    Flags need no value, lists no brackets, and the config file is read first, so that the command line wins over it
+    wherever ``--config`` stands.
+
+    >>> in_order(["predict", "a.tif", "b.gpkg", "--overwrite", "--bands", "4,3,2", "--config", "c.yaml"])
+    ['predict', '--config', 'c.yaml', 'a.tif', 'b.gpkg', '--overwrite=true', '--bands=[4,3,2]']
+    """
+    rest, config = [], []
+    items = list(arguments)
+    while items:
+        item = items.pop(0)
+        name, equals, value = item.partition("=")
+        if name == "--config" and (equals or items):
+            config += [name, value if equals else items.pop(0)]
+        elif item in FLAGS:
+            rest.append(f"{item}=true")
+        elif name in LISTS and (equals or items):
+            value = value if equals else items.pop(0)
+            rest.append(f"{name}={value if value.startswith('[') else f'[{value}]'}")
+        else:
+            rest.append(item)
+    return [*rest[:1], *config, *rest[1:]]
+
+
+def _call(parsed: Namespace) -> None:
+    name = parsed.subcommand
+    command = COMMANDS[name]
+    values: dict[str, Any] = vars(parsed[name]).copy()
+    values.pop("config", None)
+    if command.options is not None:
+        names = [f.name for f in fields(command.options)]
+        values["options"] = command.options(**{n: values.pop(n) for n in names})
+    command.function(**values)
+
+
+def _talk() -> None:
+    """Show notices and warnings as single lines."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("treedet: %(message)s"))
+    log = logging.getLogger("treedet")
+    log.handlers, log.propagate = [handler], False
+    log.setLevel(logging.INFO)
+
+    def show(message: Warning | str, *_: object, **__: object) -> None:
+        sys.stderr.write(f"treedet: warning: {message}\n")
+
+    warnings.showwarning = show
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+
+
+__all__ = ["COMMANDS", "build_parser", "in_order", "main"]

@@ -1,0 +1,1 @@
+"""Plain values: no torch, no open files."""

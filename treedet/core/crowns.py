@@ -1,0 +1,239 @@
+"""The crowns table: a plain GeoDataFrame with agreed columns.
+
+Column names have at most ten characters, so that a Shapefile keeps them. Attribute columns exist exactly when the
+label schema names them: any attribute ``x`` gives ``x`` (the most probable class) and ``x_p`` (its probability).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyproj
+import shapely
+
+from treedet.core.grid import Grid
+from treedet.core.labels import LabelSchema
+from treedet.errors import CrownsError, DegenerateCrownError, MissingColumnError
+
+DTYPES: Mapping[str, str] = {
+    "crown_id": "int64",
+    "label": "category",
+    "score": "float32",
+    "area_m2": "float32",
+    "crown_m2": "float32",
+    "diameter_m": "float32",
+    "cut": "bool",
+    "edge": "bool",
+    "source": "str",
+}
+"""Columns of every crowns table besides ``geometry`` and attributes, with their dtypes."""
+
+
+@dataclass(frozen=True)
+class CrownArrays:
+    """Crowns as parallel arrays on a model grid: what is merged, kept in parts and turned into a table.
+
+    Attributes:
+        boxes: Float64 ``[N, 4]``, pixels of the model grid, ``(xmin, ymin, xmax, ymax)``.
+        scores: Float32 ``[N]``.
+        classes: Int64 ``[N]``, index into the schema's classes.
+        cut: Bool ``[N]``: still cut by a window edge after merging.
+        edge: Bool ``[N]``: touches the end of valid imagery.
+        attributes: Float32 ``[N, K]`` probabilities by attribute name.
+    """
+
+    boxes: npt.NDArray[np.float64]
+    scores: npt.NDArray[np.float32]
+    classes: npt.NDArray[np.int64]
+    cut: npt.NDArray[np.bool_]
+    edge: npt.NDArray[np.bool_]
+    attributes: Mapping[str, npt.NDArray[np.float32]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def take(self, index: npt.NDArray[Any]) -> CrownArrays:
+        """Return the crowns at ``index`` (positions or mask)."""
+        return CrownArrays(
+            boxes=self.boxes[index],
+            scores=self.scores[index],
+            classes=self.classes[index],
+            cut=self.cut[index],
+            edge=self.edge[index],
+            attributes={name: values[index] for name, values in self.attributes.items()},
+        )
+
+    @classmethod
+    def concat(cls, parts: Sequence[CrownArrays], attributes: Mapping[str, int]) -> CrownArrays:
+        """Return crowns one after the other; ``attributes`` gives the classes of each attribute, for none at all."""
+        none = cls(
+            boxes=np.zeros((0, 4)),
+            scores=np.zeros(0, np.float32),
+            classes=np.zeros(0, np.int64),
+            cut=np.zeros(0, bool),
+            edge=np.zeros(0, bool),
+            attributes={name: np.zeros((0, k), np.float32) for name, k in attributes.items()},
+        )
+        every = [none, *parts]
+        return cls(
+            boxes=np.concatenate([p.boxes for p in every]),
+            scores=np.concatenate([p.scores for p in every]),
+            classes=np.concatenate([p.classes for p in every]),
+            cut=np.concatenate([p.cut for p in every]),
+            edge=np.concatenate([p.edge for p in every]),
+            attributes={name: np.concatenate([p.attributes[name] for p in every]) for name in attributes},
+        )
+
+    @property
+    def centres(self) -> npt.NDArray[np.float64]:
+        """Centres of the boxes, float64 ``[N, 2]`` of ``(x, y)`` in pixels."""
+        return (self.boxes[:, :2] + self.boxes[:, 2:]) / 2
+
+
+def columns(schema: LabelSchema) -> list[str]:
+    """Return the columns of a crowns table in their order.
+
+    >>> columns(LabelSchema(attributes={"status": ("alive", "dead")}))[2:6]
+    ['label', 'score', 'status', 'status_p']
+    """
+    named = [column for name in schema.attributes for column in (name, f"{name}_p")]
+    return ["geometry", "crown_id", "label", "score", *named, *list(DTYPES)[3:]]
+
+
+def empty(schema: LabelSchema | None = None, crs: pyproj.CRS | None = None) -> gpd.GeoDataFrame:
+    """Return a crowns table without rows, with the right columns, dtypes and CRS."""
+    schema = schema or LabelSchema()
+    nothing = CrownArrays.concat([], {name: len(values) for name, values in schema.attributes.items()})
+    polygons = gpd.GeoSeries([], crs=crs)
+    return _assemble(nothing, polygons, np.zeros(0), np.zeros(0), schema=schema, source="", first_id=1)
+
+
+def to_table(
+    crowns: CrownArrays,
+    grid: Grid,
+    schema: LabelSchema,
+    *,
+    source: str,
+    first_id: int = 1,
+    crs: pyproj.CRS | None = None,
+) -> gpd.GeoDataFrame:
+    """Turn crowns on a grid into a crowns table.
+
+    Args:
+        crowns: Crowns in pixels of ``grid``.
+        grid: The model grid the boxes are on.
+        schema: Names of classes and attributes.
+        source: Path of the raster, as given.
+        first_id: Number of the first crown.
+        crs: CRS wanted; None or the grid's own leaves the geometries as they are.
+
+    Returns:
+        One row per crown, in the given order, with the columns of :func:`columns`.
+    """
+    polygons = gpd.GeoSeries(grid.to_map(crowns.boxes), crs=grid.crs)
+    if crs is not None and grid.crs is not None and crs != grid.crs:
+        polygons = gpd.GeoSeries(reproject(polygons.to_numpy(), grid.crs, crs), crs=crs)
+    wide = (crowns.boxes[:, 2] - crowns.boxes[:, 0]) * grid.gsd_x
+    high = (crowns.boxes[:, 3] - crowns.boxes[:, 1]) * grid.gsd_y
+    return _assemble(crowns, polygons, wide, high, schema=schema, source=source, first_id=first_id)
+
+
+def _assemble(
+    crowns: CrownArrays,
+    polygons: gpd.GeoSeries,
+    wide_m: npt.NDArray[np.float64],
+    high_m: npt.NDArray[np.float64],
+    *,
+    schema: LabelSchema,
+    source: str,
+    first_id: int,
+) -> gpd.GeoDataFrame:
+    n = len(crowns)
+    values: dict[str, Any] = {
+        "crown_id": np.arange(first_id, first_id + n, dtype=np.int64),
+        "label": _categories(crowns.classes, schema.classes),
+        "score": crowns.scores.astype(np.float32),
+    }
+    for name, classes in schema.attributes.items():
+        p = crowns.attributes[name]
+        values[name] = _categories(p.argmax(axis=1), classes)
+        values[f"{name}_p"] = p.max(axis=1, initial=0.0).astype(np.float32)
+    values |= {
+        "area_m2": (wide_m * high_m).astype(np.float32),
+        "crown_m2": (math.pi / 4 * wide_m * high_m).astype(np.float32),
+        "diameter_m": ((wide_m + high_m) / 2).astype(np.float32),
+        "cut": crowns.cut.astype(bool),
+        "edge": crowns.edge.astype(bool),
+        "source": pd.Series([source] * n, dtype="str"),
+    }
+    table = gpd.GeoDataFrame(values, geometry=polygons.to_numpy(), crs=polygons.crs)
+    return table[columns(schema)]
+
+
+def _categories(codes: npt.NDArray[np.int64], names: tuple[str, ...]) -> pd.Categorical[str]:
+    return pd.Categorical.from_codes(codes.tolist(), categories=pd.Index(names))
+
+
+def reproject(geometries: npt.NDArray[np.object_], source: pyproj.CRS, target: pyproj.CRS) -> npt.NDArray[np.object_]:
+    """Return geometries with their vertices transformed from one CRS to another (x = easting or longitude)."""
+    transformer = pyproj.Transformer.from_crs(source, target, always_xy=True)
+
+    def moved(xy: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        return np.stack(transformer.transform(xy[:, 0], xy[:, 1]), axis=-1)
+
+    return np.asarray(shapely.transform(geometries, moved), dtype=object)
+
+
+def validate(table: gpd.GeoDataFrame, schema: LabelSchema | None = None) -> gpd.GeoDataFrame:
+    """Check that a table keeps the contract and return it; the error names column, row and value.
+
+    Raises:
+        MissingColumnError: A column of the contract is absent.
+        DegenerateCrownError: A geometry is missing, empty, without area or not finite; a score is outside 0 to 1.
+        CrownsError: A column has another dtype, a name is not in the schema, or ids repeat.
+    """
+    schema = schema or LabelSchema()
+    if missing := [c for c in columns(schema) if c not in table.columns]:
+        raise MissingColumnError(
+            f"crowns table lacks column {missing[0]!r}; it has {list(table.columns)}, the contract needs "
+            f"{columns(schema)}"
+        )
+    for name, dtype in DTYPES.items():
+        if str(table[name].dtype) != dtype and not (dtype == "str" and table[name].dtype == object):
+            raise CrownsError(f"column {name!r} must be {dtype}, found {table[name].dtype}")
+    shapes = np.asarray(table.geometry.to_numpy(), dtype=object)
+    area = shapely.area(shapes)
+    _refuse_first(table, "geometry", ~(np.isfinite(area) & (area > 0)), shapes, "a polygon with area")
+    score = table["score"].to_numpy()
+    _refuse_first(table, "score", ~((score >= 0) & (score <= 1)), score, "a number from 0 to 1")
+    known = {"label": schema.classes, **schema.attributes}
+    for name, names in known.items():
+        present = table[name].astype(object)
+        wrong = ~(present.isin(list(names)) | (present.isna() & (name != "label")))
+        if wrong.any():
+            row = int(np.flatnonzero(wrong.to_numpy())[0])
+            raise CrownsError(f"column {name!r}, row {row}: found {present.iloc[row]!r}, accepted {list(names)}")
+    if not table["crown_id"].is_unique:
+        raise CrownsError("column 'crown_id' repeats a number; ids must be unique in a file")
+    return table
+
+
+def _refuse_first(
+    table: gpd.GeoDataFrame,
+    column: str,
+    wrong: npt.NDArray[np.bool_],
+    values: npt.NDArray[Any],
+    accepted: str,
+) -> None:
+    if wrong.any():
+        row = int(np.flatnonzero(wrong)[0])
+        raise DegenerateCrownError(
+            f"column {column!r}, row {row} of {len(table)}: found {values[row]}, accepted {accepted}"
+        )

@@ -1,0 +1,1 @@
+"""Training samples: annotated images, rendered scenes, augmentation."""

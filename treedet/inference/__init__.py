@@ -1,0 +1,1 @@
+"""From a raster to crowns: plan, stream, detect, merge, write."""

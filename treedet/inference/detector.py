@@ -1,0 +1,226 @@
+"""The facade: load a model, predict crowns, save the model. It only forwards."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any, Protocol
+
+import geopandas as gpd
+from shapely.geometry.base import BaseGeometry
+
+from treedet.core import crowns as crowns_table
+from treedet.core.crowns import CrownArrays
+from treedet.core.grid import Grid
+from treedet.core.spec import ModelSpec
+from treedet.errors import ConfigError, CutCrownsWarning
+from treedet.inference.candidates import Candidates
+from treedet.inference.options import PredictOptions
+from treedet.inference.output import Filters, Ledger, native_boxes
+from treedet.inference.parts import RowFacts, RunFolder
+from treedet.inference.pipeline import Progress, run
+from treedet.inference.setup import Setup, prepare
+from treedet.inference.summary import Summary
+from treedet.models import model_file
+from treedet.models.backends.eager import EagerBackend, Precision
+from treedet.models.base import WindowDetector
+from treedet.models.build import build, weights_of
+from treedet.models.network import NetworkDetector
+from treedet.models.trunk import Trunk
+from treedet.rasters.raster import Raster
+from treedet.vectors.writers import WriteOptions, check_target, open_writer
+
+BUNDLED = "crowns.safetensors"
+
+Watch = Callable[[Progress], None]
+
+
+class Observer(Protocol):
+    """Sees a run from outside: the raster before it, the crowns as they are written."""
+
+    def begin(self, raster: Raster, aoi: BaseGeometry | None, grid: Grid) -> None:
+        """Look at the open raster; ``aoi`` is in pixels of the model grid."""
+
+    def observe(self, crowns: CrownArrays, grid: Grid) -> None:
+        """Look at crowns that were written, in pixels of the model grid."""
+
+
+def bundled_model() -> Path:
+    """Return the path of the model file that comes with the package."""
+    return Path(str(resources.files("treedet") / "weights" / BUNDLED))
+
+
+def load(path: str | Path | None = None, *, device: str = "auto", precision: Precision = "auto") -> Detector:
+    """Load a model.
+
+    Args:
+        path: A treedet model file; None loads the bundled model.
+        device: ``auto`` takes a GPU where there is one; else ``cpu``, ``cuda``, ``mps``.
+        precision: ``auto`` takes bf16 where the device computes it natively; else ``fp32`` or ``bf16``.
+
+    Raises:
+        ModelFileError: The file is missing, of another format, or damaged.
+        BackendUnavailableError: The device or precision is not available.
+    """
+    path = bundled_model() if path is None else Path(path)
+    spec, tensors = model_file.load(path)
+    trunk = build(spec, tensors)
+    backend = EagerBackend(trunk, device=device, precision=precision)
+    return Detector(NetworkDetector(backend, spec, digest=model_file.digest(path)), name=path.name, trunk=trunk)
+
+
+class Detector:
+    """Finds the crowns of rasters with a model.
+
+    Args:
+        model: Finds crowns in windows.
+        name: The model's name, for summaries.
+        trunk: The network's weights; None where the model has none.
+    """
+
+    def __init__(self, model: WindowDetector, *, name: str = "model", trunk: Trunk | None = None) -> None:
+        self.model = model
+        self.name = name
+        self.trunk = trunk
+
+    @property
+    def spec(self) -> ModelSpec:
+        """What the model is and how it is to be used."""
+        return self.model.spec
+
+    def predict(
+        self,
+        raster: str | Path,
+        options: PredictOptions | None = None,
+        *,
+        watch: Watch | None = None,
+        **changes: Any,  # noqa: ANN401 - the fields of PredictOptions, checked there
+    ) -> gpd.GeoDataFrame:
+        """Return the crowns of a raster as a table in the raster's CRS.
+
+        Args:
+            raster: Anything GDAL reads as a raster.
+            options: What to look for.
+            watch: Called after each batch of windows.
+            changes: Options by name, such as ``gsd=0.1``.
+
+        Raises:
+            TreedetError: The raster, the AOI or an option can not be used; see :mod:`treedet.errors`.
+        """
+        options = (options or PredictOptions()).but(changes)
+        filters = Filters(options, self.spec)
+        with prepare(str(raster), self.model, options) as setup:
+            memory = _Memory()
+            run(setup.raster, self.model, setup.job, memory, watch=watch)
+            table = crowns_table.to_table(
+                memory.all(self.spec), setup.job.plan.grid, self.spec.labels, source=str(raster), crs=setup.crs
+            )
+            table = table[filters.keep(table)].reset_index(drop=True)
+            _warn_cut(int(table["cut"].sum()), setup)
+        return table.assign(crown_id=range(1, len(table) + 1)).astype({"crown_id": "int64"})
+
+    def predict_to_file(
+        self,
+        raster: str | Path,
+        output: str | Path,
+        options: PredictOptions | None = None,
+        *,
+        resume: bool = False,
+        overwrite: bool = False,
+        watch: Watch | None = None,
+        observer: Observer | None = None,
+        **changes: Any,  # noqa: ANN401 - the fields of PredictOptions, checked there
+    ) -> Summary:
+        """Find the crowns of a raster of any size in constant memory, and write them to a file.
+
+        Args:
+            raster: Anything GDAL reads as a raster.
+            output: File to write; its suffix names the format.
+            options: What to look for.
+            resume: Go on with an interrupted run.
+            overwrite: Replace an existing output.
+            watch: Called after each batch of windows.
+            observer: Sees the raster and the crowns, to draw them for example.
+            changes: Options by name, such as ``gsd=0.1``.
+
+        Raises:
+            TreedetError: An input or option can not be used, or the output can not be written.
+        """
+        options = (options or PredictOptions()).but(changes)
+        output = Path(output)
+        check_target(output, overwrite=overwrite, schema=self.spec.labels)
+        filters = Filters(options, self.spec)
+        with prepare(str(raster), self.model, options) as setup:
+            if observer is not None:
+                observer.begin(setup.raster, setup.job.aoi, setup.job.plan.grid)
+            folder = RunFolder(output)
+            first = folder.start(setup.fingerprint, resume=resume)
+            before = folder.open_detections(first - 1) if first else None
+            run(setup.raster, self.model, setup.job, folder, first_row=first, open_=before, watch=watch)
+            started = time.perf_counter()
+            ledger = Ledger(setup.job.plan.grid)
+            write_options = WriteOptions(overwrite=overwrite, shape=options.shape)
+            with open_writer(
+                output,
+                schema=self.spec.labels,
+                crs=setup.crs,
+                raster_size=(setup.raster.facts.width, setup.raster.facts.height),
+                options=write_options,
+            ) as writer:
+                for part, facts in folder.parts():
+                    kept, table = filters.table(part, setup, first_id=ledger.crowns + 1)
+                    ledger.add(kept, facts)
+                    if len(table):
+                        writer.append(table, native_boxes(kept.boxes, setup))
+                    if observer is not None:
+                        observer.observe(kept, setup.job.plan.grid)
+                writing = time.perf_counter() - started
+                summary = self._summary(ledger, setup, output, filters, extra_s=writing)
+                writer.finish(summary.to_dict())
+            folder.remove()
+            _warn_cut(summary.cut, setup)
+        return summary
+
+    def save(self, path: str | Path, *, overwrite: bool = False) -> None:
+        """Write the model to a file that :func:`load` reads.
+
+        Raises:
+            OutputError: The file exists or can not be written.
+            ConfigError: The model has no weights.
+        """
+        if self.trunk is None:
+            raise ConfigError("this detector has no weights to save; only a network does")
+        model_file.save(path, self.spec, weights_of(self.trunk), overwrite=overwrite)
+
+    def _summary(self, ledger: Ledger, setup: Setup, output: Path, filters: Filters, *, extra_s: float) -> Summary:
+        return ledger.summary(setup, name=self.name, output=str(output), filters=filters.text, extra_s=extra_s)
+
+
+@dataclass
+class _Memory:
+    """A sink that keeps crowns, for results that fit in memory."""
+
+    parts: list[CrownArrays] = field(default_factory=list)
+
+    def finish_row(self, row: int, closed: CrownArrays, open_: Candidates, facts: RowFacts) -> None:
+        """Keep the crowns a row closed."""
+        del row, open_, facts
+        self.parts.append(closed)
+
+    def all(self, spec: ModelSpec) -> CrownArrays:
+        """Return everything kept."""
+        return CrownArrays.concat(self.parts, {name: len(v) for name, v in spec.labels.attributes.items()})
+
+
+def _warn_cut(cut: int, setup: Setup) -> None:
+    if cut:
+        warnings.warn(
+            f"{cut} crowns are wider than the overlap of windows ({setup.overlap_m:.1f} m) and may be cut; "
+            "give the widest crown in metres with max_crown= (--max_crown)",
+            CutCrownsWarning,
+            stacklevel=3,
+        )

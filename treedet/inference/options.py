@@ -1,0 +1,66 @@
+"""What a user may ask of a prediction."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
+
+from treedet.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class PredictOptions:
+    """What to look for, where, and what to keep.
+
+    Attributes:
+        gsd: Ground metres per pixel of the raster, overriding what the file says; needed where it has no CRS.
+        bands: Bands for red, green and blue, counted from 1; by default chosen by colour interpretation.
+        stretch: Values that become 0 and 255 in rasters of more than 8 bits; default 1st to 99th percentile.
+        aoi: Vector file with the polygons in which crowns are wanted.
+        score_threshold: A number from 0 to 1, or one of the model's operating points.
+        max_crown: Widest crown expected in metres; sets how much neighbouring windows overlap.
+        where: Keep only crowns for which this holds, such as "score > 0.5 and diameter_m < 20".
+        min_diameter: Keep only crowns of at least this diameter in metres.
+        shape: Geometry written: box, ellipse or point.
+        batch_size: Windows given to the network at once; by default 1 on a CPU and 4 on a GPU.
+        readers: Background threads that read.
+    """
+
+    gsd: float | None = None
+    bands: tuple[int, ...] | None = None
+    stretch: tuple[float, float] | None = None
+    aoi: str | None = None
+    score_threshold: float | str | None = None
+    max_crown: float | None = None
+    where: str | None = None
+    min_diameter: float | None = None
+    shape: Literal["box", "ellipse", "point"] = "box"
+    batch_size: int | None = None
+    readers: int = 2
+
+    def __post_init__(self) -> None:
+        if self.shape not in ("box", "ellipse", "point"):
+            raise ConfigError(f"shape {self.shape!r} is unknown; accepted are box, ellipse, point")
+        for name in ("gsd", "max_crown", "min_diameter"):
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and value > 0):
+                raise ConfigError(f"{name} must be a positive number of metres, found {value}")
+        for name in ("batch_size", "readers"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"{name} must be at least 1, found {value}")
+
+    def but(self, changes: dict[str, Any]) -> PredictOptions:
+        """Return the options with some changed.
+
+        Raises:
+            ConfigError: A name is unknown.
+
+        >>> PredictOptions().but({"gsd": 0.1}).gsd
+        0.1
+        """
+        known = [f.name for f in fields(self)]
+        if unknown := [name for name in changes if name not in known]:
+            raise ConfigError(f"option {unknown[0]!r} is unknown; accepted are {', '.join(known)}")
+        return replace(self, **changes)

@@ -1,0 +1,158 @@
+"""From finished parts to rows of the output: filters, ids, native pixels, totals."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+import geopandas as gpd
+import numpy as np
+import numpy.typing as npt
+
+from treedet.core import crowns as crowns_table
+from treedet.core.crowns import CrownArrays
+from treedet.core.grid import Grid
+from treedet.core.spec import ModelSpec
+from treedet.errors import ConfigError
+from treedet.inference.cover import CanopyCover
+from treedet.inference.options import PredictOptions
+from treedet.inference.parts import RowFacts
+from treedet.inference.setup import Setup
+from treedet.inference.summary import Summary
+
+CURE = 1.5
+"""How much wider than the widest cut piece a whole crown may be expected to be."""
+
+
+class Filters:
+    """Conditions by which crowns are kept.
+
+    Args:
+        options: ``where`` and ``min_diameter``.
+        spec: The model's labels, so that a condition on an absent column is found before any work.
+
+    Raises:
+        ConfigError: The condition can not be understood.
+    """
+
+    def __init__(self, options: PredictOptions, spec: ModelSpec) -> None:
+        self._where = options.where
+        self._least = options.min_diameter
+        self._labels = spec.labels
+        self._names = crowns_table.columns(spec.labels)
+        self.keep(crowns_table.empty(spec.labels))
+
+    @property
+    def text(self) -> str:
+        """The conditions in words; empty where there are none."""
+        least = f"diameter_m >= {self._least:g}" if self._least is not None else None
+        return " and ".join(part for part in (self._where, least) if part)
+
+    def keep(self, table: gpd.GeoDataFrame) -> npt.NDArray[np.bool_]:
+        """Return which rows of a crowns table are kept, bool ``[N]``."""
+        kept = np.ones(len(table), dtype=bool)
+        if self._least is not None:
+            kept &= (table["diameter_m"] >= self._least).to_numpy()
+        if self._where:
+            try:
+                answer = table.drop(columns="geometry").eval(self._where, engine="python")
+                kept &= np.asarray(answer, dtype=bool).reshape(len(table))
+            except (ValueError, TypeError, SyntaxError, KeyError, AttributeError, NameError) as error:
+                raise ConfigError(
+                    f"condition {self._where!r} can not be used: {error}; it must be true or false for each crown, "
+                    f"with the columns {', '.join(n for n in self._names if n != 'geometry')}"
+                ) from error
+        return kept
+
+    def table(self, part: CrownArrays, setup: Setup, *, first_id: int) -> tuple[CrownArrays, gpd.GeoDataFrame]:
+        """Return the crowns of a part that are kept, as arrays and as rows with running ids."""
+        schema_table = crowns_table.to_table(
+            part, setup.job.plan.grid, self._labels, source=setup.raster.path, crs=setup.crs, first_id=first_id
+        )
+        if not self.text:
+            return part, schema_table
+        kept = self.keep(schema_table)
+        table = schema_table[kept].reset_index(drop=True)
+        table["crown_id"] = np.arange(first_id, first_id + len(table), dtype=np.int64)
+        return part.take(kept), table
+
+
+def native_boxes(boxes: npt.NDArray[np.float64], setup: Setup) -> npt.NDArray[np.float64]:
+    """Return boxes of the model grid in pixels of the raster's own file, float64 ``[N, 4]``."""
+    grid, native = setup.job.plan.grid, setup.raster.native_grid
+    if not setup.raster.warped:
+        return np.asarray(boxes * np.array([native.width / grid.width, native.height / grid.height] * 2))
+    outlines = grid.to_map(boxes)
+    if grid.crs is not None and setup.crs is not None:
+        outlines = crowns_table.reproject(outlines, grid.crs, setup.crs)
+    return np.asarray(native.to_pixels(outlines))
+
+
+class Ledger:
+    """Adds up what the parts of a run gave.
+
+    Args:
+        grid: The model grid.
+    """
+
+    def __init__(self, grid: Grid) -> None:
+        self.crowns = 0
+        self._cut = 0
+        self._widest_cut_m = 0.0
+        self._facts = RowFacts()
+        self._cover = CanopyCover(grid)
+        self._gsd = grid.gsd
+
+    def add(self, kept: CrownArrays, facts: RowFacts) -> None:
+        """Count a part."""
+        self.crowns += len(kept)
+        self._facts += facts
+        self._cover.add(kept.boxes)
+        if kept.cut.any():
+            sides = kept.boxes[kept.cut, 2:] - kept.boxes[kept.cut, :2]
+            self._cut += len(sides)
+            self._widest_cut_m = max(self._widest_cut_m, float(sides.max()) * self._gsd)
+
+    def summary(self, setup: Setup, *, name: str, output: str, filters: str, extra_s: float) -> Summary:
+        """Return the totals, with how the run was done.
+
+        Args:
+            setup: The run.
+            name: The model's name.
+            output: File written.
+            filters: Conditions in words.
+            extra_s: Seconds spent after the last row of windows.
+        """
+        plan, facts, merge = setup.job.plan, setup.raster.facts, setup.job.merge
+        hectares = self._facts.valid_px * plan.grid.gsd_x * plan.grid.gsd_y / 1e4
+        return Summary(
+            source=setup.raster.path,
+            output=output,
+            crowns=self.crowns,
+            hectares=hectares,
+            canopy_cover=min(1.0, self._cover.hectares / hectares) if hectares else 0.0,
+            cut=self._cut,
+            cure_m=CURE * self._widest_cut_m,
+            windows=int(self._facts.windows),
+            skipped=int(self._facts.skipped),
+            seconds=self._facts.seconds + extra_s,
+            network_s=self._facts.network_s,
+            megapixels=plan.grid.width * plan.grid.height / 1e6,
+            gsd=facts.gsd,
+            gsd_reason=facts.gsd_reason,
+            model_gsd=plan.grid.gsd,
+            bands=facts.bands,
+            bands_reason=facts.bands_reason,
+            stretch=setup.raster.stretch,
+            crs="pixel coordinates" if setup.crs is None else setup.crs.name,
+            model=f"{name} ({setup.identity['model'][:12]})",
+            device=setup.identity["device"],
+            precision=setup.identity["precision"],
+            score_threshold=setup.job.threshold,
+            iou_threshold=merge.iou_threshold,
+            ios_threshold=merge.ios_threshold,
+            window_px=(plan.width, plan.height),
+            overlap_px=plan.overlap_px,
+            aoi=setup.options.aoi,
+            filters=filters,
+            version=version("treedet"),
+        )

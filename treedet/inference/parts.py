@@ -1,0 +1,181 @@
+"""The run folder: what a run has finished, so that it can go on after being killed.
+
+``<output>.parts/`` holds ``run.json`` with everything the result depends on, and for each finished row of windows a
+seam (the detections still open below it) and a part (the crowns closed by it). A seam is written before its part, and
+the part's rename marks the row as done.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from treedet.core.crowns import CrownArrays
+from treedet.errors import OutputError, ResumeMismatchError
+from treedet.inference.candidates import Candidates
+
+ATTRIBUTE = "attribute:"
+FACT = "fact:"
+
+
+@dataclass(frozen=True)
+class RowFacts:
+    """What was counted while a row of windows was worked off.
+
+    Attributes:
+        windows: Windows looked at.
+        skipped: Windows without a valid pixel.
+        valid_px: Valid pixels of the model grid inside the AOI, each counted once.
+        seconds: Wall-clock seconds.
+        network_s: Seconds of them in the detector.
+    """
+
+    windows: int = 0
+    skipped: int = 0
+    valid_px: float = 0.0
+    seconds: float = 0.0
+    network_s: float = 0.0
+
+    def __add__(self, other: RowFacts) -> RowFacts:
+        return RowFacts(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
+
+class RunFolder:
+    """Parts of one run on disk.
+
+    Args:
+        output: The file that will be written at the end; the folder lies beside it.
+    """
+
+    def __init__(self, output: Path) -> None:
+        self.path = output.with_name(output.name + ".parts")
+
+    def start(self, fingerprint: Mapping[str, Any], *, resume: bool) -> int:
+        """Open the folder and return the first row of windows to do.
+
+        Args:
+            fingerprint: Everything the result depends on, JSON-able.
+            resume: Take up what is there.
+
+        Raises:
+            OutputError: There is a folder and ``resume`` is off, or it can not be written.
+            ResumeMismatchError: The folder belongs to a run with other settings.
+        """
+        if self.path.exists() and not resume:
+            raise OutputError(
+                f"{self.path} is left from an interrupted run; go on with it by resume=True (--resume), or delete it"
+            )
+        wanted = json.loads(json.dumps(fingerprint))
+        if not self.path.exists():
+            try:
+                self.path.mkdir()
+                _write(self.path / "run.json", json.dumps(wanted, indent=1).encode())
+            except OSError as error:
+                raise OutputError(f"{self.path} can not be written: {error.strerror or error}") from error
+            return 0
+        self._compare(wanted)
+        return self.done
+
+    def _compare(self, wanted: Mapping[str, Any]) -> None:
+        try:
+            found = json.loads((self.path / "run.json").read_text())
+        except (OSError, ValueError) as error:
+            raise ResumeMismatchError(
+                f"{self.path} has no readable run.json; delete the folder and start anew"
+            ) from error
+        for key in sorted(set(found) | set(wanted)):
+            if found.get(key) != wanted.get(key):
+                raise ResumeMismatchError(
+                    f"can not resume {self.path}: {key} was {found.get(key)!r}, is now {wanted.get(key)!r}; "
+                    "resume with the settings of the interrupted run, or delete the folder to start anew"
+                )
+
+    @property
+    def done(self) -> int:
+        """Rows of windows that are finished."""
+        row = 0
+        while self._part(row).exists():
+            row += 1
+        return row
+
+    def finish_row(self, row: int, closed: CrownArrays, open_: Candidates, facts: RowFacts) -> None:
+        """Store what a row gave; after this returns, the row is done.
+
+        Raises:
+            OutputError: The disk is full or the folder can not be written.
+        """
+        try:
+            _save(self._seam(row), _flat(open_))
+            figures = {FACT + name: np.float64(value) for name, value in asdict(facts).items()}
+            _save(self._part(row), {**_flat(closed), **figures})
+            if row:
+                self._seam(row - 1).unlink(missing_ok=True)
+        except OSError as error:
+            raise OutputError(
+                f"{self._part(row)} can not be written: {error.strerror or error}; free some space, then go on "
+                "with resume=True (--resume)"
+            ) from error
+
+    def open_detections(self, row: int) -> Candidates:
+        """Return the detections that were open below a finished row."""
+        values = _load(self._seam(row))
+        return Candidates(**_arguments(Candidates, values))
+
+    def parts(self) -> Iterator[tuple[CrownArrays, RowFacts]]:
+        """Yield crowns and figures of the finished rows, in order."""
+        for row in range(self.done):
+            values = _load(self._part(row))
+            figures = {f.name: values[FACT + f.name].item() for f in fields(RowFacts)}
+            yield CrownArrays(**_arguments(CrownArrays, values)), RowFacts(**figures)
+
+    def remove(self) -> None:
+        """Delete the folder."""
+        shutil.rmtree(self.path)
+
+    def _part(self, row: int) -> Path:
+        return self.path / f"part-{row:06d}.npz"
+
+    def _seam(self, row: int) -> Path:
+        return self.path / f"seam-{row:06d}.npz"
+
+
+def _flat(arrays: Candidates | CrownArrays) -> dict[str, npt.NDArray[Any]]:
+    plain = {f.name: getattr(arrays, f.name) for f in fields(arrays) if f.name != "attributes"}
+    return {**plain, **{ATTRIBUTE + name: values for name, values in arrays.attributes.items()}}
+
+
+def _arguments(kind: type[Candidates] | type[CrownArrays], values: Mapping[str, npt.NDArray[Any]]) -> dict[str, Any]:
+    plain = {f.name: values[f.name] for f in fields(kind) if f.name != "attributes"}
+    return {
+        **plain,
+        "attributes": {k.removeprefix(ATTRIBUTE): v for k, v in values.items() if k.startswith(ATTRIBUTE)},
+    }
+
+
+def _save(path: Path, arrays: Mapping[str, Any]) -> None:
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
+    temporary.replace(path)
+
+
+def _load(path: Path) -> dict[str, npt.NDArray[Any]]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise OutputError(f"{path} is damaged ({error}); delete {path.parent} and start anew") from error
+
+
+def _write(path: Path, content: bytes) -> None:
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_bytes(content)
+    temporary.replace(path)

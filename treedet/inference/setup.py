@@ -1,0 +1,156 @@
+"""Everything decided about a run before it starts: raster, grid, AOI, windows, thresholds, fingerprint."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+import os
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyproj
+import shapely
+from shapely.geometry.base import BaseGeometry
+
+from treedet.core.crowns import reproject
+from treedet.core.grid import Grid
+from treedet.core.spec import ModelSpec
+from treedet.core.suppression import MergeConfig
+from treedet.errors import BandMismatchError, CrsMismatchError, GsdWarning
+from treedet.inference.options import PredictOptions
+from treedet.inference.pipeline import Job
+from treedet.models.base import WindowDetector
+from treedet.rasters.raster import Raster
+from treedet.rasters.stream import StreamConfig
+from treedet.rasters.tiling import TilingConfig, plan_tiles
+from treedet.vectors.annotations import read_polygons
+
+log = logging.getLogger("treedet")
+
+GPU_BATCH = 4
+"""Windows at once on a GPU; on a CPU batching gains nothing and costs memory."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A run that is ready to start.
+
+    Attributes:
+        raster: The raster, open.
+        job: What is looked for, and where.
+        crs: CRS of the result; None for pixel coordinates.
+        fingerprint: Everything the result depends on, JSON-able.
+        identity: Digest of the model, device and precision.
+        options: What the user asked for.
+    """
+
+    raster: Raster
+    job: Job
+    crs: pyproj.CRS | None
+    fingerprint: Mapping[str, Any]
+    identity: Mapping[str, str]
+    options: PredictOptions
+
+    @property
+    def overlap_m(self) -> float:
+        """What neighbouring windows share, in metres."""
+        return self.job.plan.overlap_px * self.job.plan.grid.gsd
+
+
+@contextmanager
+def prepare(path: str, model: WindowDetector, options: PredictOptions) -> Iterator[Setup]:
+    """Open a raster and decide how it will be worked off.
+
+    Args:
+        path: The raster.
+        model: Finds crowns in windows.
+        options: What the user asked for.
+
+    Raises:
+        TreedetError: The raster, the AOI or an option can not be used.
+    """
+    spec = model.spec
+    threshold = spec.threshold(options.score_threshold)
+    with Raster.open(path, gsd=options.gsd, bands=options.bands, stretch=options.stretch) as raster:
+        if raster.channels != spec.bands:
+            raise BandMismatchError(
+                f"{path}: the model needs {spec.bands} bands, {raster.channels} were chosen; give bands= (--bands)"
+            )
+        _check_gsd(raster.grid, spec)
+        grid = raster.grid.at_gsd(spec.gsd)
+        aoi = _aoi(options.aoi, raster, grid)
+        merge = MergeConfig(spec.iou_threshold, spec.ios_threshold, cut_margin_px=spec.cut_margin_px)
+        job = Job(
+            plan=plan_tiles(grid, tiling(spec, options.max_crown), aoi=aoi),
+            threshold=threshold,
+            merge=merge,
+            aoi=aoi,
+            batch_size=options.batch_size or (1 if model.identity["device"] == "cpu" else GPU_BATCH),
+            stream=StreamConfig(threads=options.readers),
+        )
+        yield Setup(raster, job, raster.source_crs, _fingerprint(raster, job, model), model.identity, options)
+
+
+def tiling(spec: ModelSpec, max_crown: float | None) -> TilingConfig:
+    """Return windows for a model: an overlap wider than the widest crown, and a window at least three times that."""
+    overlap = spec.overlap_px(max_crown)
+    multiple = max(spec.stride, 64)
+    side = max(spec.window_px, 3 * overlap)
+    return TilingConfig(window_px=math.ceil(side / multiple) * multiple, overlap_px=overlap, multiple=multiple)
+
+
+def _check_gsd(grid: Grid, spec: ModelSpec) -> None:
+    finest, coarsest = spec.gsd_range
+    if not finest * 0.98 <= grid.gsd <= coarsest * 1.02:
+        warnings.warn(
+            f"the raster's GSD is {grid.gsd:.4g} m, the model is trained for {finest:g} to {coarsest:g} m; crowns "
+            "may be missed or invented. Check the GSD, or use a model for this resolution",
+            GsdWarning,
+            stacklevel=5,
+        )
+
+
+def _aoi(path: str | None, raster: Raster, grid: Grid) -> BaseGeometry | None:
+    """Read the AOI and return it in pixels of the model grid."""
+    if path is None:
+        return None
+    polygons: BaseGeometry = read_polygons(path, crs=raster.source_crs)
+    if raster.warped and raster.source_crs is not None and raster.grid.crs is not None:
+        polygons = reproject(np.array([polygons], dtype=object), raster.source_crs, raster.grid.crs)[0]
+    pixels: BaseGeometry = grid.geometries_to_pixels(np.array([polygons], dtype=object))[0]
+    extent = shapely.box(0, 0, grid.width, grid.height)
+    inside: BaseGeometry = shapely.intersection(shapely.make_valid(pixels), extent)
+    if shapely.area(inside) == 0:
+        found = tuple(round(float(v), 1) for v in shapely.bounds(pixels))
+        raise CrsMismatchError(
+            f"the AOI {path} does not overlap {raster.path}: in pixels of the raster it spans {found}, the raster "
+            f"0 to {grid.width} and 0 to {grid.height}; check that both are of the same place, and their CRS"
+        )
+    shapely.prepare(inside)
+    return inside
+
+
+def _fingerprint(raster: Raster, job: Job, model: WindowDetector) -> dict[str, Any]:
+    path = Path(raster.path)
+    stat = path.stat() if path.exists() else None
+    return {
+        "source": os.fspath(path.absolute()) if stat else raster.path,
+        "source size": stat.st_size if stat else None,
+        "source time": stat.st_mtime_ns if stat else None,
+        **dict(model.identity),
+        "AOI": hashlib.sha256(shapely.to_wkb(job.aoi)).hexdigest() if job.aoi is not None else None,
+        "windows": job.plan.to_dict(),
+        "GSD": round(raster.facts.gsd, 9),
+        "bands": list(raster.facts.bands),
+        "stretch": list(raster.stretch) if raster.stretch else None,
+        "score threshold": job.threshold,
+        "merging": asdict(job.merge),
+        "version": version("treedet"),
+    }

@@ -1,0 +1,115 @@
+"""What a run found and how: printed at its end, and kept in the output's metadata."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Facts about one run.
+
+    Attributes:
+        source: Raster, as given.
+        output: File written; empty where a table was returned.
+        crowns: Crowns kept.
+        hectares: Valid ground inside the AOI.
+        canopy_cover: Share of it under crowns (union of ellipses).
+        cut: Crowns still cut by a window edge.
+        cure_m: Widest crown to expect (``max_crown``) that would cure them; 0 where none is cut.
+        windows: Windows looked at.
+        skipped: Windows without a valid pixel.
+        seconds: Wall-clock seconds, writing included, those before an interruption too.
+        network_s: Seconds of them in the detector.
+        megapixels: Model pixels of the raster, in millions.
+        gsd: Metres per pixel of the raster.
+        gsd_reason: How that is known.
+        model_gsd: Metres per pixel the model saw.
+        bands: Bands read.
+        bands_reason: How they were chosen.
+        stretch: Values mapped to 0 and 255, or None.
+        crs: Name of the CRS written.
+        model: The model's name and digest.
+        device: Kind of device.
+        precision: Precision of the network.
+        score_threshold: Least score.
+        iou_threshold: Overlap above which two detections are one crown.
+        ios_threshold: Covered share above which a cut detection belongs to another.
+        window_px: Width and height of windows.
+        overlap_px: Pixels they share.
+        aoi: AOI file, or None.
+        filters: Conditions crowns were kept by.
+        version: Version of the package.
+    """
+
+    source: str
+    output: str
+    crowns: int
+    hectares: float
+    canopy_cover: float
+    cut: int
+    cure_m: float
+    windows: int
+    skipped: int
+    seconds: float
+    network_s: float
+    megapixels: float
+    gsd: float
+    gsd_reason: str
+    model_gsd: float
+    bands: tuple[int, ...]
+    bands_reason: str
+    stretch: tuple[float, float] | None
+    crs: str
+    model: str
+    device: str
+    precision: str
+    score_threshold: float
+    iou_threshold: float
+    ios_threshold: float
+    window_px: tuple[int, int]
+    overlap_px: int
+    aoi: str | None
+    filters: str
+    version: str
+
+    @property
+    def per_hectare(self) -> float:
+        """Crowns per hectare of valid ground."""
+        return self.crowns / self.hectares if self.hectares else 0.0
+
+    @property
+    def megapixels_per_s(self) -> float:
+        """Model pixels of the raster worked off in a second, in millions."""
+        return self.megapixels / self.seconds if self.seconds else 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the facts as JSON-able values."""
+        return {**asdict(self), "per_hectare": self.per_hectare, "megapixels_per_s": self.megapixels_per_s}
+
+    def lines(self) -> list[str]:
+        """Return the facts as lines for a person."""
+        stretch = "none (8 bit)" if self.stretch is None else f"{self.stretch[0]:g} to {self.stretch[1]:g}"
+        lines = [
+            f"{self.crowns:,} crowns on {self.hectares:,.2f} ha: {self.per_hectare:,.1f} per hectare, "
+            f"canopy cover {self.canopy_cover:.1%}",
+            f"GSD        {self.gsd:.4g} m ({self.gsd_reason}), seen by the model at {self.model_gsd:.4g} m",
+            f"bands      {', '.join(map(str, self.bands))} ({self.bands_reason}), stretch {stretch}",
+            f"model      {self.model}, {self.device} {self.precision}, score at least {self.score_threshold:.3g}, "
+            f"one crown above IoU {self.iou_threshold:g}, cut ones above {self.ios_threshold:g} covered",
+            f"windows    {self.windows:,} of {self.window_px[0]} x {self.window_px[1]} px, "
+            f"overlap {self.overlap_px} px, {self.skipped:,} without imagery",
+            f"time       {self.seconds:.1f} s, {self.megapixels_per_s:.1f} megapixels/s, "
+            f"{self.network_s:.1f} s in the network",
+        ]
+        if self.filters:
+            lines.append(f"kept       {self.filters}")
+        if self.cut:
+            lines.append(
+                f"cut        {self.cut:,} crowns are wider than the overlap; "
+                f"--max_crown {self.cure_m:.0f} would see them whole"
+            )
+        if self.output:
+            lines.append(f"written    {self.output} ({self.crs})")
+        return lines

@@ -1,0 +1,1 @@
+"""How good crowns are: numpy and scipy, no model, no file."""

@@ -1,0 +1,94 @@
+"""NetworkDetector: a batch of windows → trunk → decode → suppression → attributes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from treedet.core.detections import Detections
+from treedet.core.spec import ModelSpec
+from treedet.core.suppression import MergeConfig
+from treedet.errors import BandMismatchError
+from treedet.models.anchors import anchor_boxes
+from treedet.models.backends.base import Backend
+from treedet.models.decode import WindowShape, detections_of
+
+
+class NetworkDetector:
+    """Finds crowns with a network.
+
+    Args:
+        backend: Engine with the network loaded.
+        spec: The model's spec.
+        digest: Digest of the weights, so that a resumed run can tell whether the model changed.
+    """
+
+    def __init__(self, backend: Backend, spec: ModelSpec, *, digest: str = "") -> None:
+        self._backend = backend
+        self._spec = spec
+        self._digest = digest
+        # Windows of one run have one size, so one or two sets of anchors are ever needed.
+        self._anchors = lru_cache(maxsize=4)(lambda height, width: anchor_boxes(spec, height, width))
+
+    @property
+    def spec(self) -> ModelSpec:
+        """What the model is and how it is to be used."""
+        return self._spec
+
+    @property
+    def identity(self) -> Mapping[str, str]:
+        """Digest of the weights, kind of device and precision."""
+        return {"model": self._digest, "device": self._backend.device, "precision": self._backend.precision}
+
+    def detect(
+        self, pixels: npt.NDArray[np.uint8], *, sides: Sequence[int], threshold: float, merge: MergeConfig
+    ) -> list[Detections]:
+        """Find crowns in windows of one size; see :class:`treedet.models.base.WindowDetector`.
+
+        Raises:
+            BandMismatchError: The windows do not have the bands the network was trained on.
+        """
+        batch, bands, height, width = pixels.shape
+        if bands != self._spec.bands:
+            raise BandMismatchError(
+                f"the model needs {self._spec.bands} bands, the windows have {bands}; give bands="
+            )
+        padded = pad(pixels, self._spec.stride)
+        with torch.inference_mode():
+            out = self._backend.trunk(padded)
+            anchors = self._anchors(*padded.shape[2:]).to(out.logits.device)
+            found = [
+                detections_of(
+                    out.logits[i],
+                    out.deltas[i],
+                    anchors,
+                    WindowShape(height, width, sides[i]),
+                    spec=self._spec,
+                    threshold=threshold,
+                    merge=merge,
+                )
+                for i in range(batch)
+            ]
+            if not self._spec.labels.attributes:
+                return found
+            said = self._backend.attributes(out.pyramid, [torch.from_numpy(d.boxes) for d in found])
+        return [replace(d, attributes=_arrays(values)) for d, values in zip(found, said, strict=True)]
+
+
+def pad(pixels: npt.NDArray[np.uint8], multiple: int) -> npt.NDArray[np.uint8]:
+    """Return windows ``[B, C, H, W]`` padded with zeros at the bottom and right to whole multiples."""
+    height, width = pixels.shape[2:]
+    down, right = -height % multiple, -width % multiple
+    if not down and not right:
+        return pixels
+    return np.pad(pixels, ((0, 0), (0, 0), (0, down), (0, right)))
+
+
+def _arrays(values: Mapping[str, Tensor]) -> dict[str, npt.NDArray[np.float32]]:
+    return {name: p.float().cpu().numpy() for name, p in values.items()}

@@ -1,0 +1,1 @@
+"""Training: the Lightning module, its settings and the recipe of the bundled model."""

@@ -1,0 +1,1 @@
+"""Geometries in and out: crowns written to GIS files, annotations read from them."""

@@ -1,0 +1,91 @@
+"""Bringing geometries of one file to the CRS of another, and saying what was done."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import numpy.typing as npt
+import pyproj
+import shapely
+from pyproj.exceptions import ProjError
+
+from treedet.core.crowns import reproject
+from treedet.errors import CrsMismatchError
+
+logger = logging.getLogger("treedet")
+
+
+def horizontal(crs: pyproj.CRS) -> pyproj.CRS:
+    """Return the horizontal part of a compound CRS, or the CRS itself.
+
+    >>> horizontal(pyproj.CRS("EPSG:32633+5773")).to_epsg()
+    32633
+    """
+    return crs.sub_crs_list[0] if crs.is_compound else crs
+
+
+def same_ground(a: pyproj.CRS, b: pyproj.CRS) -> bool:
+    """Tell whether equal coordinates mean equal places; heights and the official axis order do not matter here.
+
+    >>> same_ground(pyproj.CRS("EPSG:32633+5773"), pyproj.CRS(32633))
+    True
+    """
+    return bool(horizontal(a).equals(horizontal(b), ignore_axis_order=True))
+
+
+def bring_to(
+    geometries: npt.NDArray[np.object_], source: pyproj.CRS | None, target: pyproj.CRS | None, *, where: str
+) -> npt.NDArray[np.object_]:
+    """Return geometries of a file in the CRS of a raster.
+
+    Where a CRS is missing, or local without any transformation but of the same name and unit, coordinates are
+    taken as they are, with a notice.
+
+    Args:
+        geometries: Object ``[N]``.
+        source: CRS of the file.
+        target: CRS of the raster.
+        where: How messages call the file.
+
+    Raises:
+        CrsMismatchError: No transformation leads from one to the other.
+    """
+    if source is None or target is None:
+        if source is not target:
+            lacking, has = ("the file", "the raster's") if source is None else ("the raster", "the file's")
+            logger.info("%s: %s has no CRS; its coordinates are taken to be in %s", where, lacking, has)
+        return geometries
+    if same_ground(source, target):
+        return geometries
+    try:
+        moved = reproject(geometries, source, target)
+    except ProjError as error:
+        if _alike(source, target):
+            logger.info(
+                "%s: no transformation from its CRS to the raster's, both called %r; coordinates are kept",
+                where,
+                target.name,
+            )
+            return geometries
+        raise CrsMismatchError(
+            f"{where} is in {source.name!r}, which can not be transformed to the raster's {target.name!r} ({error}); "
+            "reproject one of them in a GIS, or give the raster its proper CRS"
+        ) from error
+    if not np.isfinite(shapely.get_coordinates(moved)).all():
+        raise CrsMismatchError(
+            f"{where} is in {source.name!r} and lies outside the area where the raster's CRS {target.name!r} is "
+            "defined; check both CRSs"
+        )
+    logger.info("%s: reprojected from %r to %r", where, source.name, target.name)
+    return moved
+
+
+def _alike(a: pyproj.CRS, b: pyproj.CRS) -> bool:
+    def units(crs: pyproj.CRS) -> list[float]:
+        return [axis.unit_conversion_factor for axis in horizontal(crs).axis_info[:2]]
+
+    def name(crs: pyproj.CRS) -> str:
+        return "".join(c for c in horizontal(crs).name.lower() if c.isalnum())
+
+    return name(a) == name(b) and units(a) == units(b)

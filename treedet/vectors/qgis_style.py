@@ -1,0 +1,142 @@
+"""A layer style for QGIS, stored in the GeoPackage so that it is applied on opening.
+
+Crowns are outlines without fill, coloured by status, species or label; label and attributes get drop-down lists
+for editing. The table and the QML follow what QGIS 3 itself saves with "Save as default" into the data source.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import xml.etree.ElementTree as ET
+from collections.abc import Mapping
+from contextlib import closing
+from pathlib import Path
+
+from treedet.core.palette import class_colours
+
+CATEGORISED_BY = ("status", "species")
+"""Attributes that colour the map, the first that is there; else the label."""
+
+OUTLINE_MM = "0.4"
+OTHER_COLOUR = "#bbbbbb"
+QGIS_NULL = "{2839923C-8B7D-419E-B84B-CA2FE9B80EC7}"
+"""How a value map of QGIS spells NULL."""
+
+_TABLE = """
+CREATE TABLE layer_styles (
+    id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL,
+    f_table_catalog TEXT(256), f_table_schema TEXT(256), f_table_name TEXT(256), f_geometry_column TEXT(256),
+    styleName TEXT(30), styleQML TEXT, styleSLD TEXT, useAsDefault BOOLEAN, description TEXT, owner TEXT(30),
+    ui TEXT(30), update_time DATETIME DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ','now'))
+)
+"""
+_REGISTER = """
+INSERT INTO gpkg_contents (table_name, data_type, identifier, description)
+VALUES ('layer_styles', 'attributes', 'layer_styles', '')
+"""
+_INSERT = """
+INSERT INTO layer_styles (f_table_catalog, f_table_schema, f_table_name, f_geometry_column, styleName, styleQML,
+                          styleSLD, useAsDefault, description, owner)
+VALUES ('', '', ?, ?, 'crowns', ?, '', 1, 'Crown outlines by class', '')
+"""
+
+
+def store(path: Path, qml: str, *, layer: str, geometry_column: str) -> None:
+    """Store a style in a GeoPackage as the default of a layer.
+
+    Args:
+        path: The GeoPackage, without styles yet.
+        qml: The style.
+        layer: Name of the layer it belongs to.
+        geometry_column: Name of the layer's geometry column.
+
+    Raises:
+        sqlite3.Error: The file can not be written.
+    """
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(_TABLE)
+        connection.execute(_REGISTER)
+        connection.execute(_INSERT, (layer, geometry_column, qml))
+
+
+def layer_style(classes: tuple[str, ...], attributes: Mapping[str, tuple[str, ...]], *, points: bool = False) -> str:
+    """Return the QML of a crowns layer.
+
+    Args:
+        classes: Names that the label can have.
+        attributes: Names that each attribute can have.
+        points: The layer holds points, not polygons.
+    """
+    column = next((name for name in CATEGORISED_BY if attributes.get(name)), "label")
+    names = attributes.get(column, classes)
+    root = ET.Element("qgis", version="3.22.0", styleCategories="Symbology|Fields|Forms")
+    _renderer(root, column, names, points=points)
+    fields = ET.SubElement(root, "fieldConfiguration")
+    _drop_down(fields, "label", classes, nullable=False)
+    for name, values in attributes.items():
+        _drop_down(fields, name, values, nullable=True)
+    ET.indent(root, " ")
+    doctype = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
+    return doctype + ET.tostring(root, encoding="unicode")
+
+
+def _renderer(root: ET.Element, column: str, names: tuple[str, ...], *, points: bool) -> None:
+    renderer = ET.SubElement(
+        root,
+        "renderer-v2",
+        type="categorizedSymbol",
+        attr=column,
+        enableorderby="0",
+        symbollevels="0",
+        forceraster="0",
+    )
+    categories = ET.SubElement(renderer, "categories")
+    symbols = ET.SubElement(renderer, "symbols")
+    # QGIS takes the category with an empty value for everything that has none of its own, NULL included.
+    entries = [*((name, name, colour) for name, colour in class_colours(names).items()), ("", "other", OTHER_COLOUR)]
+    for i, (value, label, colour) in enumerate(entries):
+        ET.SubElement(categories, "category", render="true", symbol=str(i), value=value, label=label, type="string")
+        _symbol(symbols, str(i), colour, points=points)
+
+
+def _symbol(symbols: ET.Element, name: str, colour: str, *, points: bool) -> None:
+    rgba = ",".join(str(int(colour[i : i + 2], 16)) for i in (1, 3, 5)) + ",255"
+    settings = {
+        "outline_color": rgba,
+        "outline_style": "solid",
+        "outline_width": OUTLINE_MM,
+        "outline_width_unit": "MM",
+        "joinstyle": "miter",
+    }
+    if points:
+        settings |= {"name": "circle", "size": "2", "size_unit": "MM", "color": "0,0,0,0"}
+    else:
+        settings |= {"style": "no", "color": "0,0,0,0"}
+    symbol = ET.SubElement(
+        symbols,
+        "symbol",
+        type="marker" if points else "fill",
+        name=name,
+        alpha="1",
+        clip_to_extent="1",
+        force_rhr="0",
+    )
+    kind = "SimpleMarker" if points else "SimpleFill"
+    layer = ET.SubElement(symbol, "layer", {"class": kind, "enabled": "1", "locked": "0", "pass": "0"})
+    options = ET.SubElement(layer, "Option", type="Map")
+    for key, value in settings.items():
+        ET.SubElement(options, "Option", type="QString", name=key, value=value)
+    # QGIS before 3.20 reads these instead.
+    for key, value in settings.items():
+        ET.SubElement(layer, "prop", k=key, v=value)
+
+
+def _drop_down(fields: ET.Element, name: str, values: tuple[str, ...], *, nullable: bool) -> None:
+    field = ET.SubElement(fields, "field", name=name, configurationFlags="None")
+    widget = ET.SubElement(field, "editWidget", type="ValueMap")
+    config = ET.SubElement(ET.SubElement(widget, "config"), "Option", type="Map")
+    choices = ET.SubElement(config, "Option", type="List", name="map")
+    entries = [(value, value) for value in values] + ([("<NULL>", QGIS_NULL)] if nullable else [])
+    for label, value in entries:
+        choice = ET.SubElement(choices, "Option", type="Map")
+        ET.SubElement(choice, "Option", type="QString", name=label, value=value)
