@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 
 import matplotlib as mpl
@@ -29,10 +28,9 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def fixed_seed() -> Iterator[None]:
+def fixed_seed() -> None:
     """Make unseeded draws repeatable."""
     np.random.seed(0)  # noqa: NPY002 - the legacy generator is the global one
-    yield
 
 
 @pytest.fixture(scope="session")

@@ -28,7 +28,13 @@ def tiny_spec(**changes: object) -> ModelSpec:
 
 
 def disks(
-    rng: np.random.Generator, *, width: float, height: float, count: int, radius: tuple[float, float], gap: float = 3.0
+    rng: np.random.Generator,
+    *,
+    width: float,
+    height: float,
+    count: int,
+    radius: tuple[float, float],
+    gap: float = 3.0,
 ) -> npt.NDArray[np.float64]:
     """Return disks ``(x, y, r)`` that lie inside the picture and do not touch, found by rejection."""
     found: list[tuple[float, float, float]] = []

@@ -77,21 +77,35 @@ def timed(call, *args):
     return result, time.perf_counter() - start
 
 
-def main(sizes):
+def measure(n, canopy):
+    """Return counts and seconds of merging about ``n`` boxes, at once and row by row."""
     config = MergeConfig()
+    rows = rows_of_windows(n, CANOPIES[canopy], np.random.default_rng(0))
+    everything = concat([candidates for _, candidates in rows])
+    _, pairs_s = timed(overlapping_pairs, everything.boxes)
+    crowns, at_once_s = timed(merge, everything, config)
+    (count, most), rows_s = timed(stream, rows, config)
+    assert count == len(crowns), (count, len(crowns))
+    return {
+        "canopy": canopy,
+        "boxes": len(everything),
+        "crowns": count,
+        "pairs_s": pairs_s,
+        "at_once_s": at_once_s,
+        "rows_s": rows_s,
+        "largest_row": max(len(candidates) for _, candidates in rows),
+        "most_open": most,
+    }
+
+
+def main(sizes):
     print(f"{'canopy':8}{'boxes':>10}{'crowns':>10}{'pairs s':>9}{'at once s':>11}{'rows s':>9}", end="")
     print(f"{'largest row':>13}{'most open':>11}")
-    for canopy, spacing in CANOPIES.items():
+    for canopy in CANOPIES:
         for n in sizes:
-            rows = rows_of_windows(n, spacing, np.random.default_rng(0))
-            everything = concat([candidates for _, candidates in rows])
-            _, pair_time = timed(overlapping_pairs, everything.boxes)
-            crowns, once = timed(merge, everything, config)
-            (count, most), by_rows = timed(stream, rows, config)
-            assert count == len(crowns), (count, len(crowns))
-            largest = max(len(candidates) for _, candidates in rows)
-            print(f"{canopy:8}{len(everything):>10}{count:>10}{pair_time:>9.2f}{once:>11.2f}{by_rows:>9.2f}", end="")
-            print(f"{largest:>13}{most:>11}")
+            m = measure(n, canopy)
+            print(f"{canopy:8}{m['boxes']:>10}{m['crowns']:>10}{m['pairs_s']:>9.2f}{m['at_once_s']:>11.2f}", end="")
+            print(f"{m['rows_s']:>9.2f}{m['largest_row']:>13}{m['most_open']:>11}")
 
 
 if __name__ == "__main__":

@@ -223,8 +223,8 @@ def _rivals(candidates: Candidates, relations: _Relations, group: Index, config:
     """Return overlapping pairs that may end up in crowns in conflict, at least one of them joined.
 
     A crown joined from some of a group lies within the box around the whole group, and holds the box around at least
-    one linked pair. With U and V such outer boxes (or a candidate itself), and u and v the least areas, a conflict by IoU
-    needs |U ∩ V| > iou_threshold · max(u, v), one by coverage |U ∩ V| > ios_threshold · min(u, v).
+    one linked pair. With U and V such outer boxes (or a candidate itself), and u and v the least areas, a conflict
+    by IoU needs |U ∩ V| > iou_threshold · max(u, v), one by coverage |U ∩ V| > ios_threshold · min(u, v).
     """
     a, b = relations.links
     if not len(a):

@@ -8,7 +8,7 @@ would be decoded for every window across the raster.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -49,7 +49,7 @@ class StreamConfig:
 
 def stream_tiles(
     raster: Raster, plan: TilePlan, *, config: StreamConfig | None = None, first_row: int = 0
-) -> Iterator[tuple[int, Tile]]:
+) -> Generator[tuple[int, Tile], None, None]:
     """Read the windows of a plan.
 
     Every window of the plan is yielded; one without a valid pixel comes as :meth:`Tile.blank`, whose ``is_empty``

@@ -1,7 +1,7 @@
-"""The recipe of the bundled model: from annotated imagery to a checkpoint, resumable.
+"""The recipe of the bundled model: from annotated imagery to a model file, resumable.
 
-Run it as ``python -m treedet.training.bundled --data DATA --run runs/crowns``; the same command again goes on where a
-run was stopped.
+Run it as ``python -m treedet.training.bundled --data DATA --run runs/crowns --output crowns.safetensors``; the same
+command again goes on where a run was stopped.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import argparse
 import json
 import logging
 import time
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +24,14 @@ from treedet.datasets.datamodule import CrownDataModule
 from treedet.datasets.samples import Pool
 from treedet.datasets.scenes import random_config, render_scene
 from treedet.datasets.sources import SOURCES, AnnotatedImage, load_source, split_by_place, tiles_of
+from treedet.inference.detector import Detector
+from treedet.models import model_file
+from treedet.models.backends.eager import EagerBackend
+from treedet.models.build import weights_of
+from treedet.models.network import NetworkDetector
 from treedet.training.config import TrainConfig
-from treedet.training.module import CrownModule
+from treedet.training.module import CrownModule, averaged_weights
+from treedet.training.operating_points import LEAST, Prediction, choose_points, predicted_boxes
 
 log = logging.getLogger("treedet")
 
@@ -142,17 +148,64 @@ def train(data: Path, run: Path, *, config: TrainConfig, spec: ModelSpec, scenes
     return last
 
 
+def export(data: Path, run: Path, output: Path, *, spec: ModelSpec, provenance: Mapping[str, str]) -> ModelSpec:
+    """Choose thresholds on the held-out images and write the model file.
+
+    Args:
+        data: Folder that holds the annotated sets.
+        run: Folder with the checkpoint.
+        output: Model file; replaced where it exists.
+        spec: Architecture.
+        provenance: Facts to store.
+
+    Returns:
+        The spec as stored.
+    """
+    checkpoint = torch.load(run / "last.ckpt", map_location="cpu", weights_only=False)
+    trunk = averaged_weights(checkpoint, spec)
+    detector = Detector(NetworkDetector(EagerBackend(trunk), spec), trunk=trunk)
+    points = choose_points(held_out_predictions(data, detector))
+    finished = replace(spec, operating_points=points, provenance={**provenance, "steps": checkpoint["global_step"]})
+    model_file.save(output, finished, weights_of(trunk), overwrite=True)
+    return finished
+
+
+def held_out_predictions(data: Path, detector: Detector) -> list[Prediction]:
+    """Predict the held-out images of every set, as a user would."""
+    predictions = []
+    for source in SOURCES:
+        _, held = split_by_place(load_source(data, source), share=HELD_OUT, seed=SPLIT_SEED)
+        for image in held:
+            path = (data / source.annotations).parent / image.name
+            boxes, found = predicted_boxes(detector, path, gsd=source.gsd, threshold=LEAST)
+            predictions.append(Prediction(image.boxes, boxes, found, source.name))
+    return predictions
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train from the command line."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder that holds the annotated sets")
     parser.add_argument("--run", type=Path, required=True, help="folder for checkpoints and the log")
+    parser.add_argument("--output", type=Path, help="model file to write at the end")
     parser.add_argument("--steps", type=int, default=TrainConfig.max_steps)
+    parser.add_argument("--commit", default="unknown", help="commit the run was started from, for the model file")
     parser.add_argument("--scenes", type=int, default=400)
     chosen = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.set_num_threads(2)
-    train(chosen.data, chosen.run, config=TrainConfig(max_steps=chosen.steps), spec=ModelSpec(), scenes=chosen.scenes)
+    config = TrainConfig(max_steps=chosen.steps)
+    train(chosen.data, chosen.run, config=config, spec=ModelSpec(), scenes=chosen.scenes)
+    if chosen.output is not None:
+        provenance = {
+            "start": "random weights",
+            "data": ", ".join([*(source.name for source in SOURCES), f"{chosen.scenes} rendered scenes"]),
+            "licence": "weights MIT; data CC BY 4.0 and MIT, see the model card",
+            "seed": str(config.seed),
+            "commit": chosen.commit,
+        }
+        stored = export(chosen.data, chosen.run, chosen.output, spec=ModelSpec(), provenance=provenance)
+        log.info("%s: %s", chosen.output, stored.operating_points)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,133 @@
+import json
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+from factories import disks, make_raster, paint, tiny_spec
+
+from treedet.core.spec import ModelSpec
+from treedet.core.suppression import MergeConfig
+from treedet.datasets import sources
+from treedet.datasets.samples import SampleConfig
+from treedet.datasets.sources import Source
+from treedet.errors import ConfigError
+from treedet.models import model_file
+from treedet.models.backends.eager import EagerBackend
+from treedet.models.losses import Targets
+from treedet.models.network import NetworkDetector
+from treedet.training import bundled
+from treedet.training.config import TrainConfig
+from treedet.training.module import CrownModule
+from treedet.training.operating_points import Prediction, choose_points, scores_at
+
+SIDE = 128
+
+
+def painted_batch() -> tuple[torch.Tensor, list[Targets], np.ndarray]:
+    circles = disks(np.random.default_rng(4), width=SIDE, height=SIDE, count=6, radius=(9, 16))
+    boxes = np.concatenate([circles[:, :2] - circles[:, 2:], circles[:, :2] + circles[:, 2:]], axis=1)
+    pixels = torch.from_numpy(paint(circles, width=SIDE, height=SIDE))[None]
+    target = Targets(torch.from_numpy(boxes.astype(np.float32)), torch.zeros(len(boxes), dtype=torch.int64))
+    return pixels, [target], boxes
+
+
+def test_a_few_crowns_are_learned_by_heart() -> None:
+    pl.seed_everything(0, verbose=False)
+    spec = tiny_spec(fpn_channels=32, anchor_sizes_m=((1.6, 2.4), (3.2, 4.5)))
+    module = CrownModule(spec, TrainConfig(samples=SampleConfig(window_px=SIDE)))
+    pixels, targets, boxes = painted_batch()
+    optimizer = torch.optim.AdamW(module.parameters(), 2e-3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # logging outside a trainer
+        module.log_dict = lambda *_, **__: None  # type: ignore[method-assign, assignment]
+        for step in range(70):
+            loss = module.training_step((pixels, targets), step)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        module.trunk.train()
+        with torch.no_grad():
+            for _ in range(30):  # let the running statistics follow
+                module.trunk(pixels)
+    detector = NetworkDetector(EagerBackend(module.trunk, device="cpu", precision="fp32"), spec)
+    found = detector.detect(pixels.numpy(), sides=[0], threshold=0.3, merge=MergeConfig())[0]
+    assert len(found) == len(boxes)
+    distance = np.abs(found.boxes[:, None] - boxes[None]).max(axis=2).min(axis=1)
+    assert distance.max() < 5
+
+
+def test_the_recipe_trains_resumes_and_writes_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    rows = ["image_path,xmin,ymin,xmax,ymax,label"]
+    for i in range(4):
+        circles = disks(np.random.default_rng(i), width=160, height=160, count=5, radius=(8, 14))
+        name = f"SITE_{i:03d}.tif"
+        make_raster(data / name, paint(circles, width=160, height=160))
+        rows += [f"{name},{x - r:.1f},{y - r:.1f},{x + r:.1f},{y + r:.1f},Tree" for x, y, r in circles]
+    (data / "annotations.csv").write_text("\n".join(rows))
+    monkeypatch.setattr(bundled, "SOURCES", (Source("painted", "annotations.csv"),))
+    monkeypatch.setattr(
+        bundled, "rendered", lambda count, seed: sources.load_source(data, bundled.SOURCES[0])[:count]
+    )
+    spec = tiny_spec()
+    config = TrainConfig(
+        max_steps=2,
+        batch_size=2,
+        steps_per_epoch=1,
+        warmup_steps=1,
+        precision="32-true",
+        workers=0,
+        samples=SampleConfig(window_px=SIDE),
+    )
+    with warnings.catch_warnings():
+        # Lightning's own advice on workers and logging, and its deprecations of what torch offers.
+        warnings.simplefilter("ignore")
+        checkpoint = bundled.train(data, tmp_path / "run", config=config, spec=spec, scenes=1)
+        more = TrainConfig(**{**vars(config), "max_steps": 4})
+        bundled.train(data, tmp_path / "run", config=more, spec=spec, scenes=1)
+        assert torch.load(checkpoint, weights_only=False)["global_step"] == 4
+        lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+        assert [line["step"] for line in lines] == [1, 2, 3, 4], "resumed, not started anew"
+        bundled.export(data, tmp_path / "run", tmp_path / "m.safetensors", spec=spec, provenance={"seed": "0"})
+    stored, _ = model_file.load(tmp_path / "m.safetensors")
+    assert stored.provenance["steps"] == 4
+    assert set(stored.operating_points) == {"balanced", "count", "precise", "complete"}
+
+
+def test_the_rate_rises_then_falls() -> None:
+    module = CrownModule(tiny_spec(), TrainConfig(max_steps=100, warmup_steps=10, samples=SampleConfig(window_px=64)))
+    rates = [module._rate(step) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1)
+    assert max(rates) == pytest.approx(1.0)
+    assert rates[-1] < 0.01
+
+
+def test_thresholds_are_chosen_for_what_they_promise() -> None:
+    truth = np.array([[x, 0.0, x + 10, 10] for x in range(0, 400, 20)])
+    right = truth.copy()
+    wrong = truth + 500
+    scores = np.concatenate([np.linspace(0.9, 0.45, 20), np.linspace(0.5, 0.1, 20)]).astype(np.float32)
+    predictions = [Prediction(truth, np.concatenate([right, wrong]), scores, "set")]
+    points = choose_points(predictions)
+    assert points["precise"].precision >= 0.9
+    assert points["complete"].recall >= 0.9
+    assert points["balanced"].f1 >= max(p.f1 for p in points.values()) - 1e-9
+    found = int((scores >= points["count"].threshold).sum())
+    assert abs(found - len(truth)) <= 1
+    assert scores_at(predictions, 0.0).recall == 1.0
+
+
+def test_settings_are_checked() -> None:
+    with pytest.raises(ConfigError):
+        TrainConfig(max_steps=0)
+    with pytest.raises(ConfigError):
+        TrainConfig(ema_decay=1.0)
+
+
+def test_the_default_network_is_the_bundled_one() -> None:
+    assert ModelSpec().levels == (2, 3, 4, 5)
+    assert CrownModule(ModelSpec(), TrainConfig()).trunk.head.classification_head.classes == 1
