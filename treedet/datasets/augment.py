@@ -19,23 +19,20 @@ VISIBLE = 0.3
 """Share of a crown that must be inside a window for it to be a target there."""
 
 
-@lru_cache(maxsize=64)
-def geometry(side: int, zoom: float, jitter: tuple[float, float]) -> A.Compose:
-    """Return the random crop, turn, shear and zoom that ends in a square of ``side`` pixels.
+def geometry(side: int, zoom: float, *, turn: float = 25.0) -> A.Compose:
+    """Return the zoom, random turn, shear and crop that ends in a square of ``side`` pixels.
 
     Args:
         side: Side of the result in pixels.
-        zoom: Pixels of the result per pixel of the image, before jitter.
-        jitter: Range of the random zoom.
+        zoom: Pixels of the result per pixel of the image.
+        turn: Largest turn in degrees, besides quarter turns; shear is a quarter of it.
     """
-    scale = (zoom * jitter[0], zoom * jitter[1])
     return A.Compose(
         [
             A.Affine(
-                scale=scale,
-                rotate=(-25, 25),
-                shear=(-6, 6),
-                balanced_scale=True,
+                scale=(zoom, zoom),
+                rotate=(-turn, turn),
+                shear=(-turn / 4, turn / 4),
                 keep_ratio=True,
                 fit_output=True,
                 rotate_method="ellipse",
@@ -57,8 +54,16 @@ def geometry(side: int, zoom: float, jitter: tuple[float, float]) -> A.Compose:
 
 
 @lru_cache(maxsize=4)
-def radiometry(equalised: bool) -> A.Compose:
+def radiometry(equalised: bool, calm: bool) -> A.Compose:
     """Return random light, colour, contrast, sharpness and noise; images already equalised never are again."""
+    if calm:
+        return A.Compose(
+            [
+                A.CLAHE(clip_limit=(1.0, 4.0), p=0.0 if equalised else 0.3),
+                A.RandomBrightnessContrast(brightness_limit=0.1, contrast_limit=(-0.2, 0.15), p=0.5),
+                A.HueSaturationValue(hue_shift_limit=5, sat_shift_limit=15, val_shift_limit=6, p=0.3),
+            ]
+        )
     return A.Compose(
         [
             A.CLAHE(clip_limit=(1.0, 4.0), p=0.0 if equalised else 0.5),
@@ -81,10 +86,10 @@ def vary_geometry(
     *,
     side: int,
     zoom: float,
-    jitter: tuple[float, float],
     seed: int,
+    turn: float = 25.0,
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-    """Cut a random square out of an image, turned, sheared and zoomed.
+    """Cut a random square out of an image, zoomed, turned and sheared.
 
     Args:
         pixels: Uint8 ``[H, W, 3]``.
@@ -92,13 +97,13 @@ def vary_geometry(
         classes: Int64 ``[N]``.
         side: Side of the square in pixels.
         zoom: Pixels of the result per pixel of the image.
-        jitter: Range of a further random zoom.
         seed: Seed of the draw.
+        turn: Largest turn in degrees, besides quarter turns.
 
     Returns:
         Uint8 ``[side, side, 3]``, and the boxes and classes of crowns with at least ``VISIBLE`` of them in sight.
     """
-    compose = geometry(side, round(zoom, 4), jitter)
+    compose = geometry(side, zoom, turn=turn)
     compose.set_random_seed(seed)
     limit = np.array([pixels.shape[1], pixels.shape[0]] * 2, np.float32)
     inside = np.clip(boxes, 0, limit)
@@ -111,8 +116,10 @@ def vary_geometry(
     )
 
 
-def vary_radiometry(pixels: npt.NDArray[np.uint8], *, equalised: bool, seed: int) -> npt.NDArray[np.uint8]:
-    """Return the image ``[H, W, 3]`` in another light."""
-    compose = radiometry(equalised)
+def vary_radiometry(
+    pixels: npt.NDArray[np.uint8], *, equalised: bool, seed: int, calm: bool = False
+) -> npt.NDArray[np.uint8]:
+    """Return the image ``[H, W, 3]`` in another light; a little another one where ``calm``."""
+    compose = radiometry(equalised, calm)
     compose.set_random_seed(seed)
     return np.asarray(compose(image=pixels)["image"], np.uint8)

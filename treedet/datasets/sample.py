@@ -16,11 +16,14 @@ import pyproj
 import shapely
 from affine import Affine
 
+from treedet.core.crowns import CrownArrays, to_table
 from treedet.core.grid import Grid
+from treedet.core.labels import LabelSchema
 from treedet.datasets.scene_light import Camera
 from treedet.datasets.scenes import STATUSES, Scene, SceneConfig, render_scene
 from treedet.errors import OutputError
 from treedet.rasters.write import RasterWriter, WriteOptions
+from treedet.vectors.writers import write_area, write_crowns
 
 SAMPLE_SEED = 41
 SAMPLE_CONFIG = SceneConfig(
@@ -46,7 +49,7 @@ _README = """# Sample data
 | file | what it is |
 |---|---|
 | `sample.tif` | RGB raster, {width} x {height} pixels at {gsd:g} m, EPSG:{epsg}, tiled |
-| `sample_crowns.gpkg` | layer `crowns`: the true boxes of {count} crowns, with `label` and `status` ({dead} dead) |
+| `sample_crowns.gpkg` | layer `crowns`: the true boxes of {count} crowns, with their `status` ({dead} dead) |
 | `sample_aoi.gpkg` | layer `aoi`: one polygon, {inset:g} m inside the raster |
 
 Nothing here was photographed. The scene is rendered by `treedet.datasets.scenes`, so its truth is exact and nobody
@@ -95,8 +98,8 @@ def write_sample(
     options = WriteOptions(block_px=256, compression="jpeg", jpeg_quality=90)
     with RasterWriter(paths[0], scene.grid, options=options, overwrite=overwrite) as writer:
         writer.write(scene.pixels)
-    _write_layer(scene_table(scene), paths[1], layer="crowns")
-    _write_layer(_aoi(scene.grid), paths[2], layer="aoi")
+    write_crowns(scene_table(scene, source=paths[0].name), paths[1], overwrite=overwrite)
+    write_area(_aoi(scene.grid), paths[2], crs=scene.grid.crs, overwrite=overwrite)
     page = _README.format(
         width=config.width_px,
         height=config.height_px,
@@ -111,32 +114,25 @@ def write_sample(
     return scene
 
 
-def scene_table(scene: Scene) -> gpd.GeoDataFrame:
-    """Return a scene's truth as polygons on its grid, with the columns ``label`` and ``status``."""
-    names = np.array(STATUSES, dtype=object)
-    return gpd.GeoDataFrame(
-        {"label": np.full(len(scene.boxes), "tree", dtype=object), "status": names[scene.status]},
-        geometry=scene.grid.to_map(scene.boxes),
-        crs=scene.grid.crs,
+def scene_table(scene: Scene, *, source: str) -> gpd.GeoDataFrame:
+    """Return a scene's truth as a crowns table with the attribute ``status``; ``source`` names its raster."""
+    boxes, grid = scene.boxes.astype(np.float64), scene.grid
+    room = np.concatenate([boxes[:, :2], (grid.width, grid.height) - boxes[:, 2:]], axis=1)
+    crowns = CrownArrays(
+        boxes=boxes,
+        scores=np.ones(len(boxes), np.float32),
+        classes=np.zeros(len(boxes), np.int64),
+        cut=np.zeros(len(boxes), bool),
+        edge=np.asarray(room.min(axis=1, initial=np.inf) <= 1),
+        attributes={"status": np.eye(len(STATUSES), dtype=np.float32)[scene.status]},
     )
+    return to_table(crowns, grid, LabelSchema(attributes={"status": STATUSES}), source=source)
 
 
-def _aoi(grid: Grid) -> gpd.GeoDataFrame:
+def _aoi(grid: Grid) -> shapely.Polygon:
     left, bottom, right, top = shapely.union_all(grid.to_map(np.array([grid.full_window.box], dtype=float))).bounds
     inset = _AOI_INSET_M
-    area = shapely.box(left + inset, bottom + inset, right - inset, top - inset)
-    return gpd.GeoDataFrame({"name": ["sample"]}, geometry=[area], crs=grid.crs)
-
-
-def _write_layer(table: gpd.GeoDataFrame, path: Path, *, layer: str) -> None:
-    """Write a GeoPackage under a temporary name and rename it."""
-    temporary = path.with_name(f".{path.stem}.part{path.suffix}")
-    temporary.unlink(missing_ok=True)
-    try:
-        table.to_file(temporary, layer=layer, driver="GPKG", engine="pyogrio")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    return shapely.box(left + inset, bottom + inset, right - inset, top - inset)
 
 
 if __name__ == "__main__":

@@ -26,18 +26,26 @@ class SampleConfig:
         gsd: Metres per pixel of a window before jitter.
         zoom: Range of random zoom; teaches sizes and resolutions between the sets' own.
         mosaic: Share of windows put together from four images.
+        calm_after: Number of the window after which images are varied little, so that training ends on what a user's
+            imagery looks like; None for never.
     """
 
     window_px: int = 384
     gsd: float = 0.1
     zoom: tuple[float, float] = (0.65, 1.5)
     mosaic: float = 0.4
+    calm_after: int | None = None
 
     def __post_init__(self) -> None:
         if self.window_px % 32 or not 0 < self.zoom[0] <= self.zoom[1] or not 0 <= self.mosaic <= 1:
             raise ConfigError(
                 f"samples need a window of whole 32 px, zooms above 0 and a mosaic share of 0 to 1; found {self}"
             )
+
+
+CALM_ZOOM = (0.85, 1.2)
+CALM_TURN = 8.0
+WILD_TURN = 25.0
 
 
 @dataclass(frozen=True)
@@ -78,16 +86,17 @@ class CrownWindows(Dataset[tuple[Tensor, Targets]]):
     def __getitem__(self, index: int) -> tuple[Tensor, Targets]:
         rng = np.random.default_rng((self.seed, index))
         pool = self.pools[int(rng.choice(len(self.pools), p=self._share))]
-        if rng.random() < self.config.mosaic:
+        calm = self.config.calm_after is not None and index >= self.config.calm_after
+        if not calm and rng.random() < self.config.mosaic:
             pixels, boxes, classes = self._mosaic(pool, rng)
         else:
-            pixels, boxes, classes = self._crop(pool, rng, self.config.window_px)
-        pixels = vary_radiometry(pixels, equalised=pool.equalised, seed=int(rng.integers(2**31)))
+            pixels, boxes, classes = self._crop(pool, rng, self.config.window_px, calm=calm)
+        pixels = vary_radiometry(pixels, equalised=pool.equalised, seed=int(rng.integers(2**31)), calm=calm)
         tensor = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
         return tensor, Targets(torch.from_numpy(boxes), torch.from_numpy(classes))
 
     def _crop(
-        self, pool: Pool, rng: np.random.Generator, side: int
+        self, pool: Pool, rng: np.random.Generator, side: int, *, calm: bool = False
     ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32], npt.NDArray[np.int64]]:
         image = pool.images[int(rng.integers(len(pool.images)))]
         return vary_geometry(
@@ -95,8 +104,8 @@ class CrownWindows(Dataset[tuple[Tensor, Targets]]):
             scale_boxes(image.boxes, float(rng.uniform(pool.tightening, 1.0))),
             image.classes,
             side=side,
-            zoom=image.gsd / self.config.gsd,
-            jitter=self.config.zoom,
+            zoom=image.gsd / self.config.gsd * _draw_zoom(rng, CALM_ZOOM if calm else self.config.zoom),
+            turn=CALM_TURN if calm else WILD_TURN,
             seed=int(rng.integers(2**31)),
         )
 
@@ -121,6 +130,12 @@ class CrownWindows(Dataset[tuple[Tensor, Targets]]):
             boxes.append(clipped[kept])
             classes.append(c[kept])
         return canvas, np.concatenate(boxes), np.concatenate(classes)
+
+
+def _draw_zoom(rng: np.random.Generator, span: tuple[float, float]) -> float:
+    """Draw a zoom, as often below 1 as above."""
+    low, high = span
+    return float(rng.uniform(low, min(1.0, high)) if rng.random() < 0.5 else rng.uniform(max(1.0, low), high))
 
 
 def collate(batch: list[tuple[Tensor, Targets]]) -> tuple[Tensor, list[Targets]]:

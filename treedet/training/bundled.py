@@ -21,7 +21,7 @@ from pytorch_lightning.callbacks import Callback, EMAWeightAveraging, ModelCheck
 
 from treedet.core.spec import ModelSpec
 from treedet.datasets.datamodule import CrownDataModule
-from treedet.datasets.samples import Pool
+from treedet.datasets.samples import Pool, SampleConfig
 from treedet.datasets.scenes import random_config, render_scene
 from treedet.datasets.sources import SOURCES, AnnotatedImage, load_source, split_by_place, tiles_of
 from treedet.inference.detector import Detector
@@ -38,6 +38,8 @@ log = logging.getLogger("treedet")
 HELD_OUT = 0.15
 """Share of places held out to choose thresholds on; evaluation sets are never looked at for a choice."""
 SPLIT_SEED = 7
+CALM_STEPS = 700
+"""Last steps, in which images are varied little."""
 SCENE_PX = 416
 
 
@@ -194,7 +196,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.set_num_threads(2)
-    config = TrainConfig(max_steps=chosen.steps)
+    calm_after = max(0, chosen.steps - CALM_STEPS) * TrainConfig.batch_size
+    config = TrainConfig(max_steps=chosen.steps, samples=SampleConfig(calm_after=calm_after))
     train(chosen.data, chosen.run, config=config, spec=ModelSpec(), scenes=chosen.scenes)
     if chosen.output is not None:
         provenance = {
