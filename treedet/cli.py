@@ -6,9 +6,11 @@ Exit codes: 0 done, 1 a bug (with its traceback), 2 something the user can mend 
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import Any, Literal, NoReturn
 
@@ -19,6 +21,13 @@ from treedet.inference.options import PredictOptions
 
 FLAGS = ("--resume", "--overwrite", "--no_look")
 LISTS = ("--bands", "--stretch")
+KINDS = {
+    "float": "a number",
+    "int": "a whole number",
+    "tuple[int, ...]": "whole numbers such as 3,2,1",
+    "tuple[float, float]": "two numbers such as 0,255",
+}
+"""What types are called in errors."""
 
 
 def predict(
@@ -95,9 +104,28 @@ class OneLineParser(ArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print what is wrong and exit with 2."""
         del ex
-        text = " ".join(str(message).split())
-        sys.stderr.write(f"treedet: error: {text}; see {self.prog} --help\n")
+        sys.stderr.write(f"treedet: error: {in_plain_words(str(message))}; see {self.prog} --help\n")
         sys.exit(2)
+
+
+def in_plain_words(message: str) -> str:
+    """Bring what the parser says about a value into the form of all other errors.
+
+    >>> in_plain_words("Parser key 'shape': Expected a typing.Literal['box', 'point']. Got value: blob")
+    '--shape can not be blob; accepted is box, point'
+    """
+    text = re.sub(r"<class '(\w+)'>", r"\1", " ".join(message.split()))
+    text = re.sub(r"(required: )\w+\.", r"\1", text)
+    wrong = re.match(
+        r"""Parser key ["'](?P<key>\w+)["']: .*"""
+        r"(?:Subtypes: \[(?P<type>.*), NoneType\] Errors.*Given value: (?P<found>.*)"
+        r"|Literal\[(?P<names>.*)\]\. Got value: (?P<other>.*))",
+        text,
+    )
+    if wrong is None:
+        return text
+    accepted = KINDS.get(wrong["type"], wrong["type"]) if wrong["type"] else wrong["names"].replace("'", "")
+    return f"--{wrong['key']} can not be {wrong['found'] or wrong['other']}; accepted is {accepted}"
 
 
 def build_parser() -> ArgumentParser:
@@ -115,24 +143,24 @@ def build_parser() -> ArgumentParser:
         if command.options is not None:
             sub.add_class_arguments(command.options)
         commands.add_subcommand(name, sub, help=summary)
+        sub.prog = f"treedet {name}"  # add_subcommand puts "[options]" in between
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    _talk()
-    try:
-        parsed = build_parser().parse_args(in_order(given))
-        _call(parsed)
-    except TreedetError as error:
-        sys.stderr.write(f"treedet: error: {error}\n")
-        return 2
-    except KeyboardInterrupt:
-        sys.stderr.write("treedet: interrupted; --resume goes on where predict was stopped\n")
-        return 130
-    except BrokenPipeError:
-        return 0
+    with _talking():
+        try:
+            _call(build_parser().parse_args(in_order(given)))
+        except TreedetError as error:
+            sys.stderr.write(f"treedet: error: {error}\n")
+            return 2
+        except KeyboardInterrupt:
+            sys.stderr.write("treedet: interrupted; --resume goes on where predict was stopped\n")
+            return 130
+        except BrokenPipeError:
+            return 0
     return 0
 
 
@@ -173,18 +201,26 @@ def _call(parsed: Namespace) -> None:
     command.function(**values)
 
 
-def _talk() -> None:
+@contextmanager
+def _talking() -> Iterator[None]:
     """Show notices and warnings as single lines."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("treedet: %(message)s"))
     log = logging.getLogger("treedet")
-    log.handlers, log.propagate = [handler], False
-    log.setLevel(logging.INFO)
+    before = log.handlers, log.propagate, log.level
 
     def show(message: Warning | str, *_: object, **__: object) -> None:
         sys.stderr.write(f"treedet: warning: {message}\n")
 
-    warnings.showwarning = show
+    with warnings.catch_warnings():
+        log.handlers, log.propagate = [handler], False
+        log.setLevel(logging.INFO)
+        warnings.showwarning = show
+        try:
+            yield
+        finally:
+            log.handlers, log.propagate = before[0], before[1]
+            log.setLevel(before[2])
 
 
 def _say(line: str) -> None:

@@ -1,8 +1,8 @@
 """The main job, measured: speed, reading, memory, merging and writing, with the targets beside the figures.
 
-``python tests/benchmarks/main_job.py`` runs everything at full size and stores the result; ``--only speed,memory`` runs
-some rows, and merges them into it. Run it on a quiet machine. DeepForest is installed into a cache folder the first time
-it is needed, which takes the network; the measurements do not.
+``python tests/benchmarks/main_job.py`` runs everything at full size and stores the result; ``--only speed,memory``
+runs some rows, and merges them into it. Run it on a quiet machine. DeepForest is installed into a cache folder the
+first time it is needed, which takes the network; the measurements do not.
 """
 
 from __future__ import annotations
@@ -72,8 +72,8 @@ def _rows(text: str) -> list[str]:
 
 def _size(text: str) -> int:
     size = int(text)
-    if size < 64 or (size > 1000 and size % 1000):
-        raise argparse.ArgumentTypeError(f"{size}: give 64 to 1000 px, or a multiple of 1000")
+    if size < 64 or size % (1000 if size > 1000 else 2):
+        raise argparse.ArgumentTypeError(f"{size}: give an even number of 64 to 1000 px, or a multiple of 1000")
     return size
 
 

@@ -32,11 +32,12 @@ def predict(raster: str, output: str, *, precision: Precision = "auto", keep: bo
     if keep:
         keep_memory()
     detector = load(device="cpu", precision=precision)
-    started = time.perf_counter()
+    started, cpu = time.perf_counter(), time.process_time()
     summary = detector.predict_to_file(raster, output, overwrite=True)
-    wall = time.perf_counter() - started
+    wall, cpu = time.perf_counter() - started, time.process_time() - cpu
     return {
         "wall_s": wall,
+        "cpu_s": cpu,
         "network_s": summary.network_s,
         "crowns": summary.crowns,
         "windows": summary.windows,

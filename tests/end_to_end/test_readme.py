@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from treedet.cli import build_parser
+
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -27,8 +29,6 @@ def test_the_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_options_named_in_the_readme_exist() -> None:
-    from treedet.cli import build_parser
-
     known = set()
     for action in build_parser()._subcommands_action.choices.values():  # type: ignore[union-attr]
         known |= {option for a in action._actions for option in a.option_strings}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 
@@ -107,8 +108,8 @@ def describe_model(file: str) -> list[str]:
     ]
     lines += [f"attribute  {name}: {', '.join(values)}" for name, values in spec.labels.attributes.items()]
     for name, point in spec.operating_points.items():
-        scores = f"precision {point.precision:.2f}, recall {point.recall:.2f}, F1 {point.f1:.2f} on validation"
-        lines.append(f"threshold  {name} = {point.threshold:.3g} ({scores})")
+        scores = f" (precision {point.precision:.2f}, recall {point.recall:.2f}, F1 {point.f1:.2f} on validation)"
+        lines.append(f"threshold  {name} = {point.threshold:.3g}{'' if math.isnan(point.f1) else scores}")
     lines += [f"{key:<10} {value}" for key, value in spec.provenance.items()]
     return lines
 

@@ -16,6 +16,7 @@ from treedet.inference.pipeline import Progress
 from treedet.inference.summary import Summary
 from treedet.models.backends.allocator import keep_memory
 from treedet.models.backends.eager import Precision
+from treedet.vectors.crowns_writer import refuse_existing
 from treedet.vectors.writers import check_target
 
 
@@ -49,9 +50,13 @@ def run(
     Raises:
         TreedetError: Something the user can mend.
     """
+    picture = Path(output).with_name(Path(output).stem + "-look.png")
+    # Before the model is loaded, which takes a while.
+    check_target(output, overwrite=overwrite)
+    if look and not overwrite:
+        refuse_existing(picture)
     keep_memory()
     detector = load_detector(load.model, device=load.device, precision=load.precision)
-    check_target(output, overwrite=overwrite, schema=detector.spec.labels)
     sheet = LookSheet(detector.spec.labels) if look else None
     with _Bar() as bar:
         summary = detector.predict_to_file(
@@ -66,7 +71,6 @@ def run(
     for line in summary.lines():
         sys.stdout.write(line + "\n")
     if sheet is not None:
-        picture = Path(output).with_name(Path(output).stem + "-look.png")
         sheet.save(picture, title=f"{Path(raster).name}: {summary.crowns:,} crowns")
         sys.stdout.write(f"look       {picture}\n")
     return summary
@@ -89,6 +93,8 @@ class _Bar:
         """Draw the state of a run."""
         if self._bar is None:
             # Rows done before an interruption are shown as done, but do not count for the speed.
-            self._bar = tqdm(total=progress.total, initial=max(0, progress.windows - 1), unit="window", leave=False)
+            done = max(0, progress.windows - 1)
+            # Where standard error is no terminal, a bar would only litter a log.
+            self._bar = tqdm(total=progress.total, initial=done, unit="window", leave=False, disable=None)
         self._bar.set_postfix_str(f"{progress.crowns:,} crowns", refresh=False)
         self._bar.update(progress.windows - self._bar.n)

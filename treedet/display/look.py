@@ -15,6 +15,7 @@ from treedet.core.crowns import CrownArrays
 from treedet.core.grid import Grid, Window
 from treedet.core.labels import LabelSchema
 from treedet.core.palette import class_colours
+from treedet.errors import OutputError
 from treedet.rasters.raster import Raster, Tile
 
 SQUARES = 9
@@ -91,7 +92,11 @@ class LookSheet:
             square.groups.extend(self._names[i] for i in group[seen])
 
     def save(self, path: Path, *, title: str) -> None:
-        """Draw the sheet as a PNG, under a temporary name first."""
+        """Draw the sheet as a PNG, under a temporary name first.
+
+        Raises:
+            OutputError: The file can not be written.
+        """
         # Imported here: a second that only those pay who draw.
         from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
         from matplotlib.collections import PatchCollection  # noqa: PLC0415
@@ -121,6 +126,8 @@ class LookSheet:
         try:
             figure.savefig(temporary, format="png")
             temporary.replace(path)
+        except OSError as error:
+            raise OutputError(f"can not write {path}: {error.strerror or error}") from error
         finally:
             temporary.unlink(missing_ok=True)
 

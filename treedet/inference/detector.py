@@ -154,10 +154,9 @@ class Detector:
         output = Path(output)
         check_target(output, overwrite=overwrite, schema=self.spec.labels)
         filters = Filters(options, self.spec)
-        with prepare(str(raster), self.model, options) as setup:
+        with prepare(str(raster), self.model, options) as setup, RunFolder(output) as folder:
             if observer is not None:
                 observer.begin(setup.raster, setup.job.aoi, setup.job.plan.grid)
-            folder = RunFolder(output)
             first = folder.start(setup.fingerprint, resume=resume)
             before = folder.open_detections(first - 1) if first else None
             run(setup.raster, self.model, setup.job, folder, first_row=first, open_=before, watch=watch)

@@ -7,6 +7,7 @@ from importlib.metadata import version
 import geopandas as gpd
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from treedet.core import crowns as crowns_table
 from treedet.core.crowns import CrownArrays
@@ -53,15 +54,21 @@ class Filters:
         if self._least is not None:
             kept &= (table["diameter_m"] >= self._least).to_numpy()
         if self._where:
-            try:
-                answer = table.drop(columns="geometry").eval(self._where, engine="python")
-                kept &= np.asarray(answer, dtype=bool).reshape(len(table))
-            except (ValueError, TypeError, SyntaxError, KeyError, AttributeError, NameError) as error:
-                raise ConfigError(
-                    f"condition {self._where!r} can not be used: {error}; it must be true or false for each crown, "
-                    f"with the columns {', '.join(n for n in self._names if n != 'geometry')}"
-                ) from error
+            kept &= self._answer(table)
         return kept
+
+    def _answer(self, table: gpd.GeoDataFrame) -> npt.NDArray[np.bool_]:
+        """Return what ``where`` says about each crown."""
+        try:
+            answer = table.drop(columns="geometry").eval(self._where, engine="python")
+            if not (isinstance(answer, pd.Series) and answer.dtype == bool):
+                raise ValueError("it gives something else than true or false")
+        except (ValueError, TypeError, SyntaxError, KeyError, AttributeError, NameError) as error:
+            raise ConfigError(
+                f"condition {self._where!r} can not be used: {error}; it must be true or false for each crown, "
+                f"with the columns {', '.join(n for n in self._names if n != 'geometry')}"
+            ) from error
+        return np.asarray(answer, dtype=bool)
 
     def table(self, part: CrownArrays, setup: Setup, *, first_id: int) -> tuple[CrownArrays, gpd.GeoDataFrame]:
         """Return the crowns of a part that are kept, as arrays and as rows with running ids."""

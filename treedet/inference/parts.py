@@ -13,6 +13,7 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,7 @@ class RowFacts:
 
 
 class RunFolder:
-    """Parts of one run on disk.
+    """Parts of one run on disk; a context manager, left by an error it stays only if there is a row to go on from.
 
     Args:
         output: The file that will be written at the end; the folder lies beside it.
@@ -57,6 +58,16 @@ class RunFolder:
 
     def __init__(self, output: Path) -> None:
         self.path = output.with_name(output.name + ".parts")
+        self._begun = False
+
+    def __enter__(self) -> RunFolder:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None and self._begun and not self.done:
+            shutil.rmtree(self.path, ignore_errors=True)
 
     def start(self, fingerprint: Mapping[str, Any], *, resume: bool) -> int:
         """Open the folder and return the first row of windows to do.
@@ -74,14 +85,17 @@ class RunFolder:
                 f"{self.path} is left from an interrupted run; go on with it by resume=True (--resume), or delete it"
             )
         wanted = json.loads(json.dumps(fingerprint))
-        if not self.path.exists():
+        if not (self.path / "run.json").exists() and not self.done:
+            # The folder may be there: a kill can fall between it and its run.json.
+            self._begun = True
             try:
-                self.path.mkdir()
+                self.path.mkdir(exist_ok=True)
                 _write(self.path / "run.json", json.dumps(wanted, indent=1).encode())
             except OSError as error:
                 raise OutputError(f"{self.path} can not be written: {error.strerror or error}") from error
             return 0
         self._compare(wanted)
+        self._begun = True
         return self.done
 
     def _compare(self, wanted: Mapping[str, Any]) -> None:
@@ -169,8 +183,9 @@ def _save(path: Path, arrays: Mapping[str, Any]) -> None:
 
 def _load(path: Path) -> dict[str, npt.NDArray[Any]]:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
+        # Opened here: numpy leaves a file open that it can not make sense of.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise OutputError(f"{path} is damaged ({error}); delete {path.parent} and start anew") from error
 

@@ -14,6 +14,7 @@ from itertools import groupby
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 import shapely
 from shapely.geometry.base import BaseGeometry
 
@@ -28,9 +29,6 @@ from treedet.models.base import WindowDetector
 from treedet.rasters.raster import Raster, Tile
 from treedet.rasters.stream import StreamConfig, stream_tiles
 from treedet.rasters.tiling import TilePlan
-
-SAMPLE_STEP = 4
-"""Pixels between the points at which valid ground inside an AOI is counted."""
 
 
 @dataclass(frozen=True)
@@ -214,11 +212,22 @@ def _valid_ground(tile: Tile, job: Job) -> float:
     valid = tile.valid[: core.height, : core.width]
     if job.aoi is None:
         return float(np.count_nonzero(valid))
-    if valid.all():
-        return float(shapely.area(shapely.intersection(shapely.box(*core.box), job.aoi)))
-    rows, columns = np.nonzero(valid[::SAMPLE_STEP, ::SAMPLE_STEP])
-    x, y = core.col + (columns + 0.5) * SAMPLE_STEP, core.row + (rows + 0.5) * SAMPLE_STEP
-    return float(np.count_nonzero(shapely.contains_xy(job.aoi, x, y))) * SAMPLE_STEP**2
+    inside: BaseGeometry = shapely.intersection(shapely.box(*core.box), job.aoi)
+    return float(shapely.area(inside)) if valid.all() else _valid_within(inside, valid, core)
+
+
+def _valid_within(inside: BaseGeometry, valid: npt.NDArray[np.bool_], core: Window) -> float:
+    """Return the valid area inside a geometry, in pixels: each row is measured along its middle."""
+    y = core.row + np.arange(core.height) + 0.5
+    ends = np.stack([np.full_like(y, core.col), y, np.full_like(y, core.right), y], axis=-1)
+    lines = shapely.intersection(shapely.linestrings(ends.reshape(-1, 2, 2)), inside)
+    pieces, row = shapely.get_parts(lines, return_index=True)
+    filled = ~shapely.is_empty(pieces)
+    x, row = shapely.bounds(pieces[filled])[:, [0, 2]] - core.col, row[filled, None]
+    column = np.clip(x.astype(np.int64), 0, core.width - 1)
+    before = np.cumsum(valid, axis=1, dtype=np.int32)[row, column] - valid[row, column]
+    reached = before + (x - column) * valid[row, column]
+    return float((reached[:, 1] - reached[:, 0]).sum())
 
 
 def _core(window: Window, plan: TilePlan) -> Window:

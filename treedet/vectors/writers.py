@@ -9,6 +9,7 @@ from typing import TypeAlias
 import geopandas as gpd
 import numpy as np
 import numpy.typing as npt
+import pyogrio
 import pyproj
 import shapely
 
@@ -23,6 +24,7 @@ from treedet.vectors.crowns_writer import (
     Target,
     WriteOptions,
     check_names,
+    errors_told,
     refuse_existing,
 )
 from treedet.vectors.crs import bring_to
@@ -32,7 +34,7 @@ from treedet.vectors.geojson import GeoJSONWriter
 from treedet.vectors.geoparquet import GeoParquetWriter
 from treedet.vectors.shapes import Shape
 
-__all__ = ["SUFFIXES", "CrownsWriter", "WriteOptions", "check_target", "open_writer", "write_crowns"]
+__all__ = ["SUFFIXES", "CrownsWriter", "WriteOptions", "check_target", "open_writer", "write_area", "write_crowns"]
 
 WRITERS: Mapping[str, type[CrownsWriter]] = {
     ".gpkg": GeoPackageWriter,
@@ -145,6 +147,33 @@ def write_crowns(
         for part in _parts(table):
             writer.append(part, _pixel_boxes(part, grid_of))
         writer.finish(metadata)
+
+
+def write_area(
+    area: shapely.Polygon | shapely.MultiPolygon, path: str | Path, *, crs: pyproj.CRS | None, overwrite: bool = False
+) -> None:
+    """Write an area of interest as a GeoPackage with the one layer ``aoi``.
+
+    Args:
+        area: The area.
+        path: The output file, ``.gpkg``.
+        crs: CRS of the area.
+        overwrite: Replace an existing file.
+
+    Raises:
+        OutputError: The file can not be written.
+    """
+    path = Path(path)
+    check_target(path, overwrite=overwrite)
+    temporary = path.with_name(f".{path.stem}.part{path.suffix}")
+    temporary.unlink(missing_ok=True)
+    table = gpd.GeoDataFrame(geometry=[area], crs=crs)
+    try:
+        with errors_told(path):
+            pyogrio.write_dataframe(table, temporary, layer="aoi", driver="GPKG")
+            temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _parts(table: gpd.GeoDataFrame) -> Iterator[gpd.GeoDataFrame]:

@@ -1,0 +1,106 @@
+import numpy as np
+import pytest
+import shapely
+from factories import make_raster
+from matplotlib.image import imread
+
+from treedet.core.crowns import CrownArrays
+from treedet.core.labels import LabelSchema
+from treedet.display.look import SIDE_M, SQUARES, LookSheet
+from treedet.errors import OutputError
+from treedet.rasters.raster import Raster
+
+SIDE_PX = round(SIDE_M / 0.1)
+
+
+def opened(folder, pixels, **profile):
+    return Raster.open(make_raster(folder / "a.tif", pixels, **profile))
+
+
+def crowns(boxes, status=None):
+    boxes = np.asarray(boxes, dtype=float).reshape(-1, 4)
+    n = len(boxes)
+    return CrownArrays(
+        boxes=boxes,
+        scores=np.ones(n, np.float32),
+        classes=np.zeros(n, np.int64),
+        cut=np.zeros(n, bool),
+        edge=np.zeros(n, bool),
+        attributes={} if status is None else {"status": np.eye(2, dtype=np.float32)[status]},
+    )
+
+
+def windows_of(sheet):
+    return [square.tile.window for square in sheet.squares]
+
+
+def test_squares_are_spread_and_the_same_each_time(tmp_path):
+    with opened(tmp_path, np.full((3, 1800, 1800), 9, np.uint8), compress="deflate") as raster:
+        sheets = [LookSheet(LabelSchema()) for _ in range(2)]
+        for sheet in sheets:
+            sheet.begin(raster, None, raster.grid)
+        other = LookSheet(LabelSchema(), seed=1)
+        other.begin(raster, None, raster.grid)
+    found = windows_of(sheets[0])
+    assert found == windows_of(sheets[1]) != windows_of(other)
+    assert 5 <= len(found) <= SQUARES
+    assert all(window.height == window.width == SIDE_PX for window in found)
+    boxes = [shapely.box(*window.box) for window in found]
+    shared = [a.intersection(b).area for i, a in enumerate(boxes) for b in boxes[:i]]
+    assert max(shared) <= 0.25 * SIDE_PX**2
+
+
+def test_squares_lie_on_valid_ground_and_in_the_aoi(tmp_path):
+    pixels = np.zeros((3, 1300, 1300), np.uint8)
+    pixels[:, :, 700:] = 9
+    with opened(tmp_path, pixels, nodata=0, compress="deflate") as raster:
+        sheet = LookSheet(LabelSchema())
+        sheet.begin(raster, None, raster.grid)
+        assert sheet.squares
+        assert all(square.tile.valid.mean() >= 0.5 for square in sheet.squares)
+        aoi = shapely.box(900, 900, 1000, 1000)
+        sheet.begin(raster, aoi, raster.grid)
+        assert all(shapely.box(*window.box).intersects(aoi) for window in windows_of(sheet))
+        assert sheet.squares
+
+
+def test_crowns_are_noted_where_they_are_on_grids_of_any_gsd(tmp_path):
+    with opened(tmp_path, np.full((3, 300, 300), 9, np.uint8)) as raster:
+        sheet = LookSheet(LabelSchema(attributes={"status": ("alive", "dead")}))
+        sheet.begin(raster, None, raster.grid)
+        coarse = raster.grid.at_gsd(0.2)
+        sheet.observe(crowns([[10, 20, 30, 40], [140, 140, 170, 170], [400, 400, 410, 410]], [0, 1, 1]), coarse)
+        sheet.observe(crowns([], []), coarse)
+    assert len(sheet.squares) == 1
+    np.testing.assert_allclose(sheet.squares[0].boxes, [[20, 40, 60, 80], [280, 280, 340, 340]])
+    assert sheet.squares[0].groups == ["alive", "dead"]
+
+
+@pytest.mark.parametrize("found", [0, 3])
+def test_the_sheet_is_a_picture_with_boxes_on_it(tmp_path, found):
+    with opened(tmp_path, np.full((3, 120, 150), 30, np.uint8)) as raster:
+        sheet = LookSheet(LabelSchema())
+        sheet.begin(raster, None, raster.grid)
+        bare = tmp_path / "bare.png"
+        sheet.save(bare, title="nothing")
+        sheet.observe(crowns([[10 + 40 * i, 20, 40 + 40 * i, 60] for i in range(found)]), raster.grid)
+    sheet.save(tmp_path / "look.png", title="nothing")
+    before, after = imread(bare), imread(tmp_path / "look.png")
+    assert before.ndim == 3
+    changed = before.shape != after.shape or bool(np.abs(before - after).max() > 0.2)
+    assert changed == (found > 0)
+    assert {entry.name for entry in tmp_path.iterdir()} == {"a.tif", "bare.png", "look.png"}
+
+
+def test_a_raster_without_valid_ground_gives_a_sheet_without_squares(tmp_path):
+    with opened(tmp_path, np.zeros((3, 120, 150), np.uint8), nodata=0) as raster:
+        sheet = LookSheet(LabelSchema())
+        sheet.begin(raster, None, raster.grid)
+    assert sheet.squares == []
+    sheet.save(tmp_path / "look.png", title="0 crowns")
+    assert (tmp_path / "look.png").exists()
+
+
+def test_a_sheet_that_can_not_be_written_is_an_output_error(tmp_path):
+    with pytest.raises(OutputError, match=r"can not write .*look\.png"):
+        LookSheet(LabelSchema()).save(tmp_path / "nowhere" / "look.png", title="")

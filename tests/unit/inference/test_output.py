@@ -1,0 +1,102 @@
+from types import SimpleNamespace
+
+import numpy as np
+import pyproj
+import pytest
+from affine import Affine
+from factories import make_raster, tiny_spec
+
+from treedet.core import crowns as crowns_table
+from treedet.core.crowns import CrownArrays
+from treedet.core.grid import Grid
+from treedet.core.labels import LabelSchema
+from treedet.errors import ConfigError
+from treedet.inference.options import PredictOptions
+from treedet.inference.output import Filters, native_boxes
+from treedet.rasters.raster import Raster
+
+LABELS = LabelSchema(attributes={"status": ("alive", "dead")})
+GRID = Grid.build(pyproj.CRS(32632), Affine(0.1, 0, 500_000, 0, -0.1, 5_400_000), width=500, height=400, gsd=0.1)
+BOXES = np.array([[10.0, 10, 30, 30], [50, 50, 60, 60], [100, 100, 180, 180], [200, 200, 240, 240]])
+CROWNS = CrownArrays(
+    boxes=BOXES,
+    scores=np.array([0.9, 0.8, 0.4, 0.6], np.float32),
+    classes=np.zeros(4, np.int64),
+    cut=np.array([False, False, True, False]),
+    edge=np.zeros(4, bool),
+    attributes={"status": np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.3, 0.7]], np.float32)},
+)
+
+
+def filters(**options):
+    return Filters(PredictOptions(**options), tiny_spec(labels=LABELS))
+
+
+def table():
+    return crowns_table.to_table(CROWNS, GRID, LABELS, source="a.tif")
+
+
+@pytest.mark.parametrize(
+    ("options", "kept", "text"),
+    [
+        ({}, [1, 1, 1, 1], ""),
+        ({"min_diameter": 2.0}, [1, 0, 1, 1], "diameter_m >= 2"),
+        ({"where": "score > 0.5"}, [1, 1, 0, 1], "score > 0.5"),
+        ({"where": "score > 0.5", "min_diameter": 3}, [0, 0, 0, 1], "score > 0.5 and diameter_m >= 3"),
+        ({"where": "status == 'dead' and not cut"}, [0, 1, 0, 1], "status == 'dead' and not cut"),
+        ({"where": "cut"}, [0, 0, 1, 0], "cut"),
+        ({"where": "status_p.between(0.65, 0.85)"}, [0, 1, 0, 1], "status_p.between(0.65, 0.85)"),
+    ],
+)
+def test_conditions_keep_what_they_say(options, kept, text):
+    found = filters(**options)
+    assert found.keep(table()).tolist() == [bool(value) for value in kept]
+    assert found.text == text
+    assert found.keep(crowns_table.empty(LABELS)).tolist() == []
+
+
+@pytest.mark.parametrize(
+    "where",
+    ["score", "score + 1", "score = 3", "score >", "height > 2", "species == 'oak'", "True", "label < 3", "@self"],
+)
+def test_a_condition_that_is_not_one_is_found_before_any_work(where):
+    with pytest.raises(ConfigError, match=r"condition .* true or false for each crown, with the columns crown_id"):
+        filters(where=where)
+
+
+def test_ids_run_on_over_parts_without_gaps():
+    setup = SimpleNamespace(
+        job=SimpleNamespace(plan=SimpleNamespace(grid=GRID)), raster=SimpleNamespace(path="a"), crs=None
+    )
+    kept, rows = filters(where="score > 0.5").table(CROWNS, setup, first_id=11)
+    assert rows["crown_id"].tolist() == [11, 12, 13]
+    assert rows["crown_id"].dtype == "int64"
+    np.testing.assert_array_equal(kept.boxes, BOXES[[0, 1, 3]])
+    _, every = filters().table(CROWNS, setup, first_id=14)
+    assert every["crown_id"].tolist() == [14, 15, 16, 17]
+
+
+def setup_of(raster, gsd):
+    grid = raster.grid.at_gsd(gsd)
+    return SimpleNamespace(job=SimpleNamespace(plan=SimpleNamespace(grid=grid)), raster=raster, crs=raster.source_crs)
+
+
+@pytest.mark.parametrize("gsd", [0.1, 0.2, 0.05])
+def test_native_boxes_are_pixels_of_the_file(tmp_path, gsd):
+    path = make_raster(tmp_path / "a.tif", np.zeros((3, 400, 500), np.uint8))
+    with Raster.open(path) as raster:
+        found = native_boxes(BOXES * 0.1 / gsd, setup_of(raster, gsd))
+    np.testing.assert_allclose(found, BOXES, atol=1e-6)
+
+
+def test_native_boxes_of_a_warped_raster_go_back_through_the_map(tmp_path):
+    degrees = Affine(0.1 / 71_696, 0, 8, 0, -0.1 / 111_229, 50)
+    path = make_raster(tmp_path / "a.tif", np.zeros((3, 400, 500), np.uint8), crs="EPSG:4326", transform=degrees)
+    with Raster.open(path) as raster:
+        assert raster.warped
+        setup = setup_of(raster, 0.1)
+        grid = setup.job.plan.grid
+        found = native_boxes(BOXES, setup)
+        shift = (grid.width - 500) / 2, (grid.height - 400) / 2
+    # The local grid is all but parallel to the file's; its border may lie a pixel further out.
+    np.testing.assert_allclose(found, BOXES - [*shift, *shift], atol=1.5)

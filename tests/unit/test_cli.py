@@ -1,0 +1,63 @@
+"""Arguments as a user types them, in the form the parser wants."""
+
+import pytest
+
+from treedet.cli import COMMANDS, FLAGS, LISTS, build_parser, in_order, in_plain_words
+
+
+@pytest.mark.parametrize(
+    ("typed", "wanted"),
+    [
+        ([], []),
+        (["--help"], ["--help"]),
+        (["predict", "a", "b", "--resume"], ["predict", "a", "b", "--resume=true"]),
+        (["predict", "--overwrite", "a", "b"], ["predict", "--overwrite=true", "a", "b"]),
+        (["predict", "--overwrite=false", "a", "b"], ["predict", "--overwrite=false", "a", "b"]),
+        (["predict", "a", "b", "--bands=1,2,3"], ["predict", "a", "b", "--bands=[1,2,3]"]),
+        (["predict", "a", "b", "--bands", "[1,2,3]"], ["predict", "a", "b", "--bands=[1,2,3]"]),
+        (["predict", "a", "b", "--stretch", "-5,80.5"], ["predict", "a", "b", "--stretch=[-5,80.5]"]),
+        (["predict", "a", "b", "--config", "c"], ["predict", "--config", "c", "a", "b"]),
+        (["predict", "a", "--config=c", "b"], ["predict", "--config", "c", "a", "b"]),
+        (
+            ["predict", "--config", "c", "a", "--config", "d"],
+            ["predict", "--config", "c", "--config", "d", "a"],
+        ),
+        (["predict", "a", "b", "--config"], ["predict", "a", "b", "--config"]),
+        (["predict", "a", "b", "--bands"], ["predict", "a", "b", "--bands"]),
+        (["predict", "a", "b", "--where", "score > 0.5"], ["predict", "a", "b", "--where", "score > 0.5"]),
+    ],
+)
+def test_in_order(typed, wanted):
+    given = list(typed)
+    assert in_order(given) == wanted
+    assert given == typed
+
+
+def test_flags_and_lists_are_options_of_some_command():
+    known = build_parser().format_help()
+    for name in COMMANDS:
+        assert name in known
+    parsed = vars(build_parser().parse_args(["predict", "a", "b"]).predict)
+    for option in (*FLAGS, *LISTS):
+        assert option.removeprefix("--") in parsed
+    # Every option that is true or false can be given bare.
+    assert {name for name, value in parsed.items() if isinstance(value, bool)} == {
+        f.removeprefix("--") for f in FLAGS
+    }
+
+
+@pytest.mark.parametrize(
+    ("message", "words"),
+    [
+        (
+            'Parser key "gsd":\n  Does not validate against any of the Union subtypes\n  Subtypes: '
+            "[<class 'float'>, <class 'NoneType'>]\n  Errors:\n    - x\n  Given value type: <class 'str'>\n"
+            "  Given value: wide",
+            "--gsd can not be wide; accepted is a number",
+        ),
+        ("the following arguments are required: predict.output", "the following arguments are required: output"),
+        ("unrecognized arguments: --colour\n  red", "unrecognized arguments: --colour red"),
+    ],
+)
+def test_in_plain_words(message, words):
+    assert in_plain_words(message) == words
