@@ -32,6 +32,8 @@ class Figure:
     @property
     def target(self) -> str:
         """The target in words; empty where there is none."""
+        if self.at_least is not None and self.at_least == self.at_most:
+            return f"= {self.at_least:,g} {self.unit}".strip()
         parts = [f">= {self.at_least:g}"] if self.at_least is not None else []
         parts += [f"<= {self.at_most:g}"] if self.at_most is not None else []
         return f"{' and '.join(parts)} {self.unit}".strip() if parts else ""

@@ -20,6 +20,7 @@ from processes import in_process
 
 from treedet.core.crowns import CrownArrays, to_table
 from treedet.core.labels import LabelSchema
+from treedet.rasters.write import WriteOptions
 from treedet.vectors.writers import SUFFIXES, open_writer
 
 FULL_SIZE = 4000
@@ -186,7 +187,7 @@ ROWS: dict[str, Callable[[Bench], list[Figure]]] = {
 
 
 @contextmanager
-def _raster(bench: Bench, gsd: float, options: imagery.WriteOptions) -> Iterator[Path]:
+def _raster(bench: Bench, gsd: float, options: WriteOptions) -> Iterator[Path]:
     """Write woodland of the benchmark's ground at a GSD, and delete it afterwards."""
     with tempfile.TemporaryDirectory(prefix="treedet-benchmark-") as folder:
         side = round(bench.size * 0.1 / gsd)
@@ -209,7 +210,7 @@ def _each(name: str, runs: list[dict[str, Any]]) -> list[Figure]:
     return [Figure(f"{name}, run {i}", run["wall_s"], "s") for i, run in enumerate(runs, 1) if len(runs) > 1]
 
 
-def _peaks(bench: Bench, name: str, options: imagery.WriteOptions, sizes: list[tuple[int, int]]) -> list[Figure]:
+def _peaks(bench: Bench, name: str, options: WriteOptions, sizes: list[tuple[int, int]]) -> list[Figure]:
     figures, above = [], []
     for width, height in sizes:
         with tempfile.TemporaryDirectory(prefix="treedet-benchmark-") as folder:

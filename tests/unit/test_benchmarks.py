@@ -66,6 +66,7 @@ def test_a_figure_says_whether_its_target_is_met(on_path, value, met):
     figure = import_module("figures").Figure
     assert figure("ratio", value, at_least=1, at_most=2).met == met
     assert figure("ratio", value).met == ""
+    assert figure("count", value, at_least=1, at_most=1).target == "= 1"
 
 
 @pytest.mark.parametrize("layout", ["TILED_DEFLATE", "STRIPED_DEFLATE"])

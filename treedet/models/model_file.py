@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as save_bytes
 from torch import Tensor
 
 from treedet.core.spec import ModelSpec
@@ -38,7 +38,8 @@ def save(path: str | Path, spec: ModelSpec, tensors: Mapping[str, Tensor], *, ov
     metadata = {"format": FORMAT, "format_version": str(VERSION), "spec": json.dumps(spec.to_dict())}
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        save_file(stored, temporary, metadata=metadata)
+        # Written by Python rather than by safetensors, which makes files only their owner can read.
+        temporary.write_bytes(save_bytes(stored, metadata=metadata))
         temporary.replace(path)
     except (OSError, SafetensorError) as error:
         temporary.unlink(missing_ok=True)
