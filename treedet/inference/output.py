@@ -40,7 +40,8 @@ class Filters:
         self._least = options.min_diameter
         self._labels = spec.labels
         self._names = crowns_table.columns(spec.labels)
-        self.keep(crowns_table.empty(spec.labels))
+        if self._where:
+            self.keep(crowns_table.empty(spec.labels))
 
     @property
     def text(self) -> str:
