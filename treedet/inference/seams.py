@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
-import scipy.sparse
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from treedet.core.boxes import BOTTOM, LEFT, RIGHT, SIDES, TOP, area, intersection
 from treedet.core.neighbours import Index, Pairs, filter_pairs, overlapping_pairs
@@ -103,8 +104,8 @@ def components(n: int, edges: list[Pairs]) -> Index:
     """Return the number of the connected component of each of ``n`` nodes."""
     i = np.concatenate([first for first, _ in edges])
     j = np.concatenate([second for _, second in edges])
-    graph = scipy.sparse.coo_array((np.ones(len(i), np.bool_), (i, j)), shape=(n, n))
-    return np.asarray(scipy.sparse.csgraph.connected_components(graph, directed=False)[1], dtype=np.int64)
+    graph = coo_array((np.ones(len(i), np.bool_), (i, j)), shape=(n, n))
+    return np.asarray(connected_components(graph, directed=False)[1], dtype=np.int64)
 
 
 def join(parts: Candidates, group: Index, rank: Index, config: MergeConfig) -> Candidates:
