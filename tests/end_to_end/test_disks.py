@@ -338,7 +338,7 @@ def test_a_crown_that_windows_left_out_would_have_shown_is_flagged_cut(tmp_path)
     path = make_raster(tmp_path / "a.tif", pixels)
     strip = polygon_in_pixels([(20, 20), (405, 20), (405, 400), (20, 400)])
     aoi = write_aoi(tmp_path / "aoi.gpkg", strip)
-    with pytest.warns(CutCrownsWarning, match=r"1 crowns .*--max_crown"):
+    with pytest.warns(CutCrownsWarning, match=r"wider than the overlap .*--max_crown"):
         table = detector(window_px=128).predict(path, aoi=aoi, max_crown=crown_for_overlap(34))
     assert sorted(table["cut"]) == [False, True]
     with pytest.warns(CutCrownsWarning):

@@ -118,7 +118,8 @@ class LookSheet:
             axes.set_xlim(0, width)
             axes.set_ylim(height, 0)
             _scale_bar(axes, square)
-            axes.set_title(f"{len(square.boxes)} crowns", fontsize=9)
+            n = len(square.boxes)
+            axes.set_title(f"{n} crown{'' if n == 1 else 's'}", fontsize=9)
             axes.set_axis_off()
         handles = [Patch(edgecolor=self._colours[n], facecolor="none", label=n) for n in self._names]
         figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=9)

@@ -20,7 +20,7 @@ from treedet.core.spec import ModelSpec
 from treedet.errors import ConfigError, CutCrownsWarning
 from treedet.inference.candidates import Candidates
 from treedet.inference.options import PredictOptions
-from treedet.inference.output import Filters, Ledger, native_boxes
+from treedet.inference.output import Filters, Ledger, native_boxes, widest_cut_m
 from treedet.inference.parts import RowFacts, RunFolder
 from treedet.inference.pipeline import Progress, run
 from treedet.inference.setup import Setup, prepare
@@ -116,11 +116,13 @@ class Detector:
         with prepare(str(raster), self.model, options) as setup:
             memory = _Memory()
             run(setup.raster, self.model, setup.job, memory, watch=watch)
+            found = memory.all(self.spec)
             table = crowns_table.to_table(
-                memory.all(self.spec), setup.job.plan.grid, self.spec.labels, source=str(raster), crs=setup.crs
+                found, setup.job.plan.grid, self.spec.labels, source=str(raster), crs=setup.crs
             )
-            table = table[filters.keep(table)].reset_index(drop=True)
-            _warn_cut(int(table["cut"].sum()), setup)
+            kept = filters.keep(table)
+            table = table[kept].reset_index(drop=True)
+            _warn_cut(widest_cut_m(found.take(kept), setup.job.plan), setup)
         return table.assign(crown_id=range(1, len(table) + 1)).astype({"crown_id": "int64"})
 
     def predict_to_file(
@@ -161,7 +163,7 @@ class Detector:
             before = folder.open_detections(first - 1) if first else None
             run(setup.raster, self.model, setup.job, folder, first_row=first, open_=before, watch=watch)
             started = time.perf_counter()
-            ledger = Ledger(setup.job.plan.grid)
+            ledger = Ledger(setup.job.plan)
             write_options = WriteOptions(overwrite=overwrite, shape=options.shape)
             with open_writer(
                 output,
@@ -181,7 +183,7 @@ class Detector:
                 summary = self._summary(ledger, setup, output, filters, extra_s=writing)
                 writer.finish(summary.to_dict())
             folder.remove()
-            _warn_cut(summary.cut, setup)
+            _warn_cut(summary.cure_m, setup)
         return summary
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
@@ -215,10 +217,10 @@ class _Memory:
         return CrownArrays.concat(self.parts, {name: len(v) for name, v in spec.labels.attributes.items()})
 
 
-def _warn_cut(cut: int, setup: Setup) -> None:
-    if cut:
+def _warn_cut(widest_m: float, setup: Setup) -> None:
+    if widest_m:
         warnings.warn(
-            f"{cut} crowns are wider than the overlap of windows ({setup.overlap_m:.1f} m) and may be cut; "
+            f"some crowns are wider than the overlap of windows ({setup.overlap_m:.1f} m) and may be cut; "
             "give the widest crown in metres with max_crown= (--max_crown)",
             CutCrownsWarning,
             stacklevel=3,

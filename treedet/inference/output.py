@@ -11,7 +11,6 @@ import pandas as pd
 
 from treedet.core import crowns as crowns_table
 from treedet.core.crowns import CrownArrays
-from treedet.core.grid import Grid
 from treedet.core.spec import ModelSpec
 from treedet.errors import ConfigError
 from treedet.inference.cover import CanopyCover
@@ -19,7 +18,10 @@ from treedet.inference.options import PredictOptions
 from treedet.inference.parts import RowFacts
 from treedet.inference.setup import Setup
 from treedet.inference.summary import Summary
+from treedet.rasters.tiling import TilePlan
 
+CUT_SLACK_PX = 4.0
+"""A cut piece spans the overlap if it is at most this much narrower: the cut margins at both ends."""
 CURE = 1.5
 """How much wider than the widest cut piece a whole crown may be expected to be."""
 
@@ -95,30 +97,40 @@ def native_boxes(boxes: npt.NDArray[np.float64], setup: Setup) -> npt.NDArray[np
     return np.asarray(native.to_pixels(outlines))
 
 
+def widest_cut_m(crowns: CrownArrays, plan: TilePlan) -> float:
+    """Return the widest side, in metres, of the cut crowns that are as wide as the overlap of windows.
+
+    Smaller ones are pieces that the window beyond saw whole and did not take for a crown; a wider overlap would not
+    cure those. 0 where there is none.
+    """
+    sides = (crowns.boxes[crowns.cut, 2:] - crowns.boxes[crowns.cut, :2]).max(axis=1, initial=0.0)
+    wide = sides[sides >= plan.overlap_px - CUT_SLACK_PX]
+    return float(wide.max(initial=0.0)) * plan.grid.gsd
+
+
 class Ledger:
     """Adds up what the parts of a run gave.
 
     Args:
-        grid: The model grid.
+        plan: Windows on the model grid.
     """
 
-    def __init__(self, grid: Grid) -> None:
+    def __init__(self, plan: TilePlan) -> None:
         self.crowns = 0
         self._cut = 0
         self._widest_cut_m = 0.0
         self._facts = RowFacts()
-        self._cover = CanopyCover(grid)
-        self._gsd = grid.gsd
+        self._cover = CanopyCover(plan.grid)
+        self._plan = plan
 
     def add(self, kept: CrownArrays, facts: RowFacts) -> None:
         """Count a part."""
         self.crowns += len(kept)
         self._facts += facts
         self._cover.add(kept.boxes)
-        if kept.cut.any():
-            sides = kept.boxes[kept.cut, 2:] - kept.boxes[kept.cut, :2]
-            self._cut += len(sides)
-            self._widest_cut_m = max(self._widest_cut_m, float(sides.max()) * self._gsd)
+        self._cut += int(kept.cut.sum())
+        widest = widest_cut_m(kept, self._plan)
+        self._widest_cut_m = max(self._widest_cut_m, widest)
 
     def summary(self, setup: Setup, *, name: str, output: str, filters: str, extra_s: float) -> Summary:
         """Return the totals, with how the run was done.

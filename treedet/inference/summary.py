@@ -17,7 +17,8 @@ class Summary:
         hectares: Valid ground inside the AOI.
         canopy_cover: Share of it under crowns (union of ellipses).
         cut: Crowns still cut by a window edge.
-        cure_m: Widest crown to expect (``max_crown``) that would cure them; 0 where none is cut.
+        cure_m: Widest crown to expect (``max_crown``) that would see them whole; 0 where none is as wide as the
+            overlap.
         windows: Windows looked at.
         skipped: Windows without a valid pixel.
         seconds: Wall-clock seconds, writing included, those before an interruption too.
@@ -105,11 +106,13 @@ class Summary:
         ]
         if self.filters:
             lines.append(f"kept       {self.filters}")
-        if self.cut:
+        if self.cut and self.cure_m:
             lines.append(
-                f"cut        {self.cut:,} crowns are wider than the overlap; "
+                f"cut        {self.cut:,} crowns, some as wide as the overlap; "
                 f"--max_crown {self.cure_m:.0f} would see them whole"
             )
+        elif self.cut:
+            lines.append(f"cut        {self.cut:,} pieces at window edges that the next window did not confirm")
         if self.output:
             lines.append(f"written    {self.output} ({self.crs})")
         return lines

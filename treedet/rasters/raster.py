@@ -18,7 +18,7 @@ from treedet.rasters.facts import RasterFacts
 from treedet.rasters.opening import Opening, look_at
 from treedet.rasters.resampling import Axis, resample
 
-CACHE_MB = 64
+CACHE_MB = 32
 """Default cap of GDAL's block cache in MiB."""
 _STRIP_BYTES = 2 * 2**20  # decoded and resampled at a time: stays in the processor's cache
 

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,8 +13,9 @@ from treedet.core.grid import Grid
 from treedet.core.labels import LabelSchema
 from treedet.errors import ConfigError
 from treedet.inference.options import PredictOptions
-from treedet.inference.output import Filters, native_boxes
+from treedet.inference.output import Filters, native_boxes, widest_cut_m
 from treedet.rasters.raster import Raster
+from treedet.rasters.tiling import TilingConfig, plan_tiles
 
 LABELS = LabelSchema(attributes={"status": ("alive", "dead")})
 GRID = Grid.build(pyproj.CRS(32632), Affine(0.1, 0, 500_000, 0, -0.1, 5_400_000), width=500, height=400, gsd=0.1)
@@ -100,3 +102,19 @@ def test_native_boxes_of_a_warped_raster_go_back_through_the_map(tmp_path):
         shift = (grid.width - 500) / 2, (grid.height - 400) / 2
     # The local grid is all but parallel to the file's; its border may lie a pixel further out.
     np.testing.assert_allclose(found, BOXES - [*shift, *shift], atol=1.5)
+
+
+def test_only_pieces_as_wide_as_the_overlap_call_for_a_wider_one() -> None:
+    grid = Grid.build(None, Affine.identity(), width=600, height=600, gsd=0.1)
+    plan = plan_tiles(grid, TilingConfig(window_px=256, overlap_px=64))
+    boxes = np.array([[0.0, 0, 30, 30], [100, 100, 162, 120], [300, 300, 420, 420]])
+    crowns = CrownArrays(
+        boxes=boxes,
+        scores=np.ones(3, np.float32),
+        classes=np.zeros(3, np.int64),
+        cut=np.array([True, False, False]),
+        edge=np.zeros(3, bool),
+    )
+    assert widest_cut_m(crowns, plan) == 0.0
+    assert widest_cut_m(replace(crowns, cut=np.array([True, True, False])), plan) == pytest.approx(6.2)
+    assert widest_cut_m(replace(crowns, cut=np.ones(3, bool)), plan) == pytest.approx(12.0)
