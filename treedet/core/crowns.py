@@ -171,7 +171,7 @@ def _assemble(
         "diameter_m": ((wide_m + high_m) / 2).astype(np.float32),
         "cut": crowns.cut.astype(bool),
         "edge": crowns.edge.astype(bool),
-        "source": pd.Series([source] * n, dtype="str"),
+        "source": pd.Series(source, index=range(n), dtype="str"),
     }
     table = gpd.GeoDataFrame(values, geometry=polygons.to_numpy(), crs=polygons.crs)
     return table[columns(schema)]

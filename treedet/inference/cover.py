@@ -10,7 +10,7 @@ import numpy.typing as npt
 from treedet.core.grid import Grid
 
 POINTS_PER_SIDE = 1024
-CHUNK = 4_000_000
+CHUNK = 500_000
 """Points tested at a time, which bounds memory whatever the size of crowns."""
 
 

@@ -38,7 +38,7 @@ class StreamConfig:
     """
 
     threads: int = 2
-    queue: int = 4
+    queue: int = 3
 
     def __post_init__(self) -> None:
         if min(self.threads, self.queue) < 1:
