@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import mmap
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -156,8 +158,9 @@ class Raster:
         with environment(self.cache_mb):
             handle = self.prepare(model)
             along = Axis(handle.width, model.width, window.col, window.width)
-            pixels = np.empty((self.channels, window.height, window.width), dtype=np.uint8)
-            valid = np.ones((window.height, window.width), dtype=np.bool_)
+            pixels = _own_pages((self.channels, window.height, window.width))
+            valid = _own_pages((window.height, window.width)).view(np.bool_)
+            valid[:] = True
             for first, last in self._strips(handle, model, window):
                 down = Axis(handle.height, model.height, window.row + first, last - first)
                 native, mask = handle.read(down.start, along.start, down.stop - down.start, along.stop - along.start)
@@ -209,6 +212,14 @@ class Raster:
             last = min(window.height, max(first + 1, int(end / ratio) - window.row))
             yield first, last
             first = last
+
+
+def _own_pages(shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
+    """Return zeros in memory of their own, which goes back to the system with the array.
+
+    Tiles are made in one thread and dropped in another; from the heap they would leave holes that grow with a run.
+    """
+    return np.frombuffer(mmap.mmap(-1, math.prod(shape)), dtype=np.uint8).reshape(shape)
 
 
 def _check_inside(window: Window, grid: Grid, path: str) -> None:
