@@ -11,7 +11,7 @@ from treedet.core.grid import Grid
 
 POINTS_PER_SIDE = 1024
 CHUNK = 500_000
-"""Points tested at a time, which bounds memory whatever the size of crowns."""
+"""Rows of crowns marked at a time, which bounds memory whatever the size of crowns."""
 
 
 class CanopyCover:
@@ -28,19 +28,16 @@ class CanopyCover:
         self._spacing = max(1.0, max(grid.width, grid.height) / POINTS_PER_SIDE)
         self._columns = math.ceil(grid.width / self._spacing)
         self._rows = math.ceil(grid.height / self._spacing)
-        self._covered = np.zeros(self._columns * self._rows, dtype=bool)
+        # Where runs of covered points begin (+1) and end (-1) in each row; a running sum tells which are covered.
+        self._ends = np.zeros((self._rows, self._columns + 1), dtype=np.int32)
         self._cell_m2 = self._spacing**2 * grid.gsd_x * grid.gsd_y
 
     def add(self, boxes: npt.NDArray[np.float64]) -> None:
         """Mark the points in the ellipses inscribed in boxes ``[N, 4]``, in pixels of the grid."""
-        if not len(boxes):
-            return
         scaled = boxes / self._spacing - 0.5
-        limit = np.array([self._columns, self._rows])
-        first = np.clip(np.ceil(scaled[:, :2]).astype(np.int64), 0, limit)
-        last = np.clip(np.floor(scaled[:, 2:]).astype(np.int64) + 1, first, limit)
-        size = (last - first).prod(axis=1)
-        ends = np.cumsum(size)
+        first = np.clip(np.ceil(scaled[:, 1]).astype(np.int64), 0, self._rows)
+        last = np.clip(np.floor(scaled[:, 3]).astype(np.int64) + 1, first, self._rows)
+        ends = np.cumsum(last - first)
         start = 0
         while start < len(boxes):
             done = ends[start - 1] if start else 0
@@ -51,19 +48,20 @@ class CanopyCover:
     def _mark(
         self, boxes: npt.NDArray[np.float64], first: npt.NDArray[np.int64], last: npt.NDArray[np.int64]
     ) -> None:
-        extent = last - first
-        size = extent.prod(axis=1)
+        """Mark the run of points that each ellipse covers in each of its rows."""
+        size = last - first
         crown = np.repeat(np.arange(len(boxes)), size)
-        within = np.arange(len(crown)) - np.repeat(np.cumsum(size) - size, size)
-        column = first[crown, 0] + within % np.maximum(extent[crown, 0], 1)
-        row = first[crown, 1] + within // np.maximum(extent[crown, 0], 1)
+        row = np.arange(len(crown)) - np.repeat(np.cumsum(size) - size, size) + first[crown]
         centre, half = (boxes[:, :2] + boxes[:, 2:]) / 2, np.maximum((boxes[:, 2:] - boxes[:, :2]) / 2, 1e-9)
-        inside = ((column - centre[crown, 0]) / half[crown, 0]) ** 2 + (
-            (row - centre[crown, 1]) / half[crown, 1]
-        ) ** 2 <= 1
-        self._covered[row[inside] * self._columns + column[inside]] = True
+        away = (row - centre[crown, 1]) / half[crown, 1]
+        reach = half[crown, 0] * np.sqrt(np.clip(1 - away**2, 0, None))
+        begin = np.clip(np.ceil(centre[crown, 0] - reach).astype(np.int64), 0, self._columns)
+        end = np.clip(np.floor(centre[crown, 0] + reach).astype(np.int64) + 1, begin, self._columns)
+        np.add.at(self._ends, (row, begin), 1)
+        np.add.at(self._ends, (row, end), -1)
 
     @property
     def hectares(self) -> float:
         """Area of the union in hectares."""
-        return float(np.count_nonzero(self._covered)) * self._cell_m2 / 1e4
+        covered = np.cumsum(self._ends, axis=1) > 0
+        return float(np.count_nonzero(covered)) * self._cell_m2 / 1e4
