@@ -9,18 +9,28 @@ import logging
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal, NoReturn
 
 from jsonargparse import ArgumentParser, Namespace
 
 from treedet.errors import TreedetError
 from treedet.inference.options import PredictOptions
+from treedet.training.config import TrainConfig
+from treedet.training.options import TrainOptions
 
-FLAGS = ("--resume", "--overwrite", "--no_look")
-LISTS = ("--bands", "--stretch")
+FLAGS = (
+    "--resume",
+    "--overwrite",
+    "--no_look",
+    "--partial",
+    "--complete",
+    "--drop",
+    "--from_scratch",
+)
+LISTS = ("--bands", "--stretch", "--classes")
 KINDS = {
     "float": "a number",
     "int": "a whole number",
@@ -68,6 +78,46 @@ def predict(
     )
 
 
+def train(
+    raster: str,
+    crowns: str,
+    output: str,
+    *,
+    options: TrainOptions,
+    config: TrainConfig,
+    model: str | None = None,
+    device: str = "auto",
+    resume: bool = False,
+    overwrite: bool = False,
+) -> None:
+    """Teach a model your forest: fine-tune it on annotated rasters.
+
+    Args:
+        raster: The image or images: a file, a folder, a quoted glob, or a .txt list of paths.
+        crowns: Their annotated crowns: any vector file, or CSV, Pascal VOC, COCO, YOLO or Label Studio.
+        output: Model file to write, ending in .safetensors; pictures and the history are written beside it.
+        options: What to learn.
+        config: How long and how fast.
+        model: Model file to start from; by default the bundled model.
+        device: auto, cpu, cuda or mps.
+        resume: Go on with an interrupted run.
+        overwrite: Replace an existing output.
+    """
+    from treedet.commands import train_command  # noqa: PLC0415 - --help must not load torch
+
+    train_command.run(
+        raster,
+        crowns,
+        output,
+        options,
+        config,
+        model=model,
+        device=device,
+        resume=resume,
+        overwrite=overwrite,
+    )
+
+
 def inspect(file: str, *, gsd: float | None = None, model: str | None = None) -> None:
     """Tell what a raster, a model file or a crowns file is, and what to do next.
 
@@ -88,14 +138,18 @@ class Command:
 
     Attributes:
         function: What it does; its signature and docstring are the command line.
-        options: Dataclass whose fields are further options, handed over as ``options``.
+        options: Dataclasses whose fields are further options, by the name of the parameter they are handed over as.
     """
 
     function: Callable[..., None]
-    options: type | None = None
+    options: Mapping[str, type] = field(default_factory=dict)
 
 
-COMMANDS = {"predict": Command(predict, PredictOptions), "inspect": Command(inspect)}
+COMMANDS = {
+    "predict": Command(predict, {"options": PredictOptions}),
+    "train": Command(train, {"options": TrainOptions, "config": TrainConfig}),
+    "inspect": Command(inspect),
+}
 
 
 class OneLineParser(ArgumentParser):
@@ -139,9 +193,9 @@ def build_parser() -> ArgumentParser:
         summary = (command.function.__doc__ or "").partition("\n")[0]
         sub = OneLineParser(prog=f"treedet {name}", description=summary)
         sub.add_argument("--config", action="config", help="YAML file with options; the command line wins over it")
-        sub.add_function_arguments(command.function, as_positional=True, skip={"options"})
-        if command.options is not None:
-            sub.add_class_arguments(command.options)
+        sub.add_function_arguments(command.function, as_positional=True, skip=set(command.options))
+        for options in command.options.values():
+            sub.add_class_arguments(options)
         commands.add_subcommand(name, sub, help=summary)
         sub.prog = f"treedet {name}"  # add_subcommand puts "[options]" in between
     return parser
@@ -152,12 +206,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     with _talking():
         try:
-            _call(build_parser().parse_args(in_order(given)))
+            parser = build_parser()
+            _call(parser.instantiate(parser.parse_args(in_order(given))))
         except TreedetError as error:
             sys.stderr.write(f"treedet: error: {error}\n")
             return 2
         except KeyboardInterrupt:
-            sys.stderr.write("treedet: interrupted; --resume goes on where predict was stopped\n")
+            sys.stderr.write("treedet: interrupted; --resume goes on where it was stopped\n")
             return 130
         except BrokenPipeError:
             return 0
@@ -195,9 +250,8 @@ def _call(parsed: Namespace) -> None:
     command = COMMANDS[name]
     values: dict[str, Any] = vars(parsed[name]).copy()
     values.pop("config", None)
-    if command.options is not None:
-        names = [f.name for f in fields(command.options)]
-        values["options"] = command.options(**{n: values.pop(n) for n in names})
+    for parameter, options in command.options.items():
+        values[parameter] = options(**{f.name: values.pop(f.name) for f in fields(options)})
     command.function(**values)
 
 

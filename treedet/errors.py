@@ -10,7 +10,8 @@
     ├─ CrownsError (ValueError)    a crowns table or a vector file can not be used
     │  ├─ MissingColumnError
     │  ├─ CrsMismatchError           two files that should overlap do not
-    │  └─ DegenerateCrownError       zero area, NaN, or out of range
+    │  ├─ DegenerateCrownError       zero area, NaN, or out of range
+    │  └─ SparseAnnotationError      confident detections that nobody annotated
     ├─ ModelFileError              a model file can not be used
     │  ├─ UnknownFormatError         not a treedet model file, or one of a later version
     │  ├─ SpecMismatchError          tensors and spec disagree
@@ -18,6 +19,7 @@
     ├─ OutputError (OSError)       an output can not be written
     ├─ ConfigError (ValueError)    an argument or setting makes no sense
     ├─ BackendUnavailableError (ImportError)
+    ├─ TrainingError               training can not go on
     └─ ResumeMismatchError         resume with other settings than the interrupted run
 
     TreedetWarning (UserWarning)
@@ -28,6 +30,10 @@
 
 Messages are one line: what is wrong, what was found, what is accepted, what to do next.
 """
+
+from __future__ import annotations
+
+from typing import Any
 
 
 class TreedetError(Exception):
@@ -66,6 +72,18 @@ class DegenerateCrownError(CrownsError):
     """A crown has no area, a NaN coordinate or a value out of range."""
 
 
+class SparseAnnotationError(CrownsError):
+    """The starting model finds many crowns with confidence that nobody annotated.
+
+    Attributes:
+        check: What it found, and where: a :class:`treedet.training.annotation_check.AnnotationCheck`.
+    """
+
+    def __init__(self, message: str, *, check: Any) -> None:  # noqa: ANN401 - a type of a higher layer
+        super().__init__(message)
+        self.check = check
+
+
 class ModelFileError(TreedetError):
     """A model file can not be used."""
 
@@ -92,6 +110,10 @@ class ConfigError(TreedetError, ValueError):
 
 class BackendUnavailableError(TreedetError, ImportError):
     """The engine or device asked for is not installed here."""
+
+
+class TrainingError(TreedetError):
+    """Training can not go on: its loss or gradients are no longer numbers."""
 
 
 class ResumeMismatchError(TreedetError):

@@ -37,13 +37,17 @@ def test_flags_and_lists_are_options_of_some_command():
     known = build_parser().format_help()
     for name in COMMANDS:
         assert name in known
-    parsed = vars(build_parser().parse_args(["predict", "a", "b"]).predict)
+    parser = build_parser()
+    commands = [["predict", "a", "b"], ["train", "a", "b", "c"], ["inspect", "a"]]
+    assert [command[0] for command in commands] == list(COMMANDS)
+    options = {}
+    for command in commands:
+        options |= vars(parser.parse_args(command)[command[0]])
     for option in (*FLAGS, *LISTS):
-        assert option.removeprefix("--") in parsed
+        assert option.removeprefix("--") in options
     # Every option that is true or false can be given bare.
-    assert {name for name, value in parsed.items() if isinstance(value, bool)} == {
-        f.removeprefix("--") for f in FLAGS
-    }
+    flags = {name for name, value in options.items() if isinstance(value, bool)}
+    assert flags == {flag.removeprefix("--") for flag in FLAGS}
 
 
 @pytest.mark.parametrize(

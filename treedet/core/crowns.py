@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import geopandas as gpd
@@ -69,6 +69,11 @@ class CrownArrays:
             edge=self.edge[index],
             attributes={name: values[index] for name, values in self.attributes.items()},
         )
+
+    def scaled(self, grid: Grid, other: Grid) -> CrownArrays:
+        """Return the crowns in pixels of another grid of the same ground."""
+        scale = np.array([other.width / grid.width, other.height / grid.height] * 2)
+        return replace(self, boxes=self.boxes * scale)
 
     @classmethod
     def concat(cls, parts: Sequence[CrownArrays], attributes: Mapping[str, int]) -> CrownArrays:

@@ -1,67 +1,54 @@
-"""Lightning data module: random training windows, whole validation images."""
+"""Lightning data module: batches of random training windows."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import cv2
 import pytorch_lightning as pl
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Sampler
 
-from treedet.datasets.samples import CrownWindows, Pool, SampleConfig, collate
-from treedet.datasets.sources import AnnotatedImage
+from treedet.datasets.sample_config import SampleConfig
+from treedet.datasets.samples import CrownWindows, Pool, collate
+from treedet.errors import ConfigError
 from treedet.models.losses import Targets
 
 
-class EpochSampler(Sampler[int]):
-    """Counts on through the epochs, so that each draws new windows and a resumed run none twice.
+class EpochSampler(Sampler[tuple[int, int]]):
+    """Yields ``(epoch, index)``, so that each epoch draws new windows and a resumed run the same ones.
 
     Args:
-        windows: Windows in an epoch.
+        windows: Windows in an epoch, over all processes; what is left over from equal shares is not drawn.
+        rank: Number of this process.
+        world: Processes that share the windows.
     """
 
-    def __init__(self, windows: int) -> None:
+    def __init__(self, windows: int, rank: int = 0, world: int = 1) -> None:
         self.windows = windows
+        self.rank = rank
+        self.world = world
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
         """Tell which epoch comes next; Lightning calls this."""
         self.epoch = epoch
 
-    def __iter__(self) -> Iterator[int]:
-        start = self.epoch * self.windows
-        return iter(range(start, start + self.windows))
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        return iter([(self.epoch, i * self.world + self.rank) for i in range(len(self))])
 
     def __len__(self) -> int:
-        return self.windows
-
-
-class WholeImages(Dataset[AnnotatedImage]):
-    """Validation images as they are.
-
-    Args:
-        images: Annotated images.
-    """
-
-    def __init__(self, images: Sequence[AnnotatedImage]) -> None:
-        self.images = images
-
-    def __getitem__(self, index: int) -> AnnotatedImage:
-        return self.images[index]
-
-    def __len__(self) -> int:
-        return len(self.images)
+        return self.windows // self.world
 
 
 class CrownDataModule(pl.LightningDataModule):
-    """Feeds training and validation.
+    """Feeds training; processes that train together share the windows of an epoch.
 
     Args:
-        pools: Training images.
-        validation: Validation images; may be empty.
-        samples: How windows are drawn.
+        pools: What windows are drawn from.
+        samples: How.
         batch_size: Windows in a batch.
-        epoch_windows: Windows in an epoch.
+        epoch_windows: Windows in an epoch, over all processes.
         workers: Background processes that draw windows.
         seed: Seed of all draws.
     """
@@ -69,7 +56,6 @@ class CrownDataModule(pl.LightningDataModule):
     def __init__(
         self,
         pools: Sequence[Pool],
-        validation: Sequence[AnnotatedImage] = (),
         *,
         samples: SampleConfig,
         batch_size: int,
@@ -79,23 +65,36 @@ class CrownDataModule(pl.LightningDataModule):
     ) -> None:
         super().__init__()
         self.windows = CrownWindows(pools, config=samples, seed=seed)
-        self.validation = validation
         self.batch_size = batch_size
         self.epoch_windows = epoch_windows
         self.workers = workers
 
     def train_dataloader(self) -> DataLoader[tuple[Tensor, list[Targets]]]:
-        """Batches of ``(uint8 [B, 3, S, S], targets)``."""
+        """Batches of ``(uint8 [B, 3, S, S], targets)``.
+
+        Raises:
+            ConfigError: An epoch holds less than one batch for each process.
+        """
+        rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        sampler = EpochSampler(self.epoch_windows, rank, world)
+        if len(sampler) < self.batch_size:
+            raise ConfigError(
+                f"an epoch of {self.epoch_windows} windows for {world} processes is less than one batch of "
+                f"{self.batch_size}; give more windows or a smaller batch"
+            )
         return DataLoader(
             self.windows,  # type: ignore[arg-type]
             batch_size=self.batch_size,
-            sampler=EpochSampler(self.epoch_windows),
+            sampler=sampler,
             collate_fn=collate,
             num_workers=self.workers,
+            worker_init_fn=_one_thread,
             persistent_workers=self.workers > 0,
             drop_last=True,
         )
 
-    def val_dataloader(self) -> DataLoader[AnnotatedImage]:
-        """Whole annotated images, one at a time."""
-        return DataLoader(WholeImages(self.validation), batch_size=None, num_workers=0)
+
+def _one_thread(worker: int) -> None:
+    """Keep OpenCV to one thread in a worker: more would take the cores of training and of the other workers."""
+    del worker
+    cv2.setNumThreads(0)

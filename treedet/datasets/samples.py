@@ -1,9 +1,10 @@
-"""Random training windows drawn from annotated images."""
+"""Random training windows drawn from annotated ground."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -11,131 +12,188 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from treedet.datasets.augment import VISIBLE, vary_geometry, vary_radiometry
-from treedet.datasets.sources import AnnotatedImage, scale_boxes
+from treedet.datasets.augment import vary
+from treedet.datasets.ground import Ground
+from treedet.datasets.sample_config import SampleConfig
+from treedet.datasets.views import Floats, Patch, View, look, turned
 from treedet.errors import ConfigError
 from treedet.models.losses import Targets
 
-
-@dataclass(frozen=True)
-class SampleConfig:
-    """How training windows are drawn.
-
-    Attributes:
-        window_px: Side of a window in pixels.
-        gsd: Metres per pixel of a window before jitter.
-        zoom: Range of random zoom; teaches sizes and resolutions between the sets' own.
-        mosaic: Share of windows put together from four images.
-        calm_after: Number of the window after which images are varied little, so that training ends on what a user's
-            imagery looks like; None for never.
-    """
-
-    window_px: int = 384
-    gsd: float = 0.1
-    zoom: tuple[float, float] = (0.65, 1.5)
-    mosaic: float = 0.4
-    calm_after: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.window_px % 32 or not 0 < self.zoom[0] <= self.zoom[1] or not 0 <= self.mosaic <= 1:
-            raise ConfigError(
-                f"samples need a window of whole 32 px, zooms above 0 and a mosaic share of 0 to 1; found {self}"
-            )
-
-
 CALM_ZOOM = (0.85, 1.2)
 CALM_TURN = 8.0
-WILD_TURN = 25.0
+LEAST_GROUND = 0.1
+"""Least chance of a ground to be drawn, relative to that of one of average size."""
+_CANDIDATES = 12  # places tried for one without crowns
+_TRIES = 4  # windows looked at for one with data
+_LEAST_VALID = 0.25
 
 
 @dataclass(frozen=True)
 class Pool:
-    """Images that are drawn alike.
+    """Grounds that are drawn alike.
 
     Attributes:
-        images: At least one.
+        grounds: At least one.
         weight: Share of windows drawn from this pool, relative to the others.
-        equalised: Their contrast was equalised already.
-        tightening: Further factor on box sizes, drawn between this and 1.
     """
 
-    images: Sequence[AnnotatedImage]
+    grounds: Sequence[Ground]
     weight: float = 1.0
-    equalised: bool = False
-    tightening: float = 1.0
+
+    @cached_property
+    def chances(self) -> npt.NDArray[np.float64]:
+        """Probability of each ground ``[G]``: by its hectares, but none is left out for being small."""
+        hectares = np.array([ground.hectares for ground in self.grounds])
+        weights = np.maximum(hectares, LEAST_GROUND * hectares.mean())
+        return np.asarray(weights / weights.sum(), dtype=np.float64)
 
 
 class CrownWindows(Dataset[tuple[Tensor, Targets]]):
-    """Endless random windows: item ``i`` depends on the seed and ``i`` alone.
+    """Endless random windows: item ``(epoch, index)`` depends on the seed and these two alone.
+
+    Items are ``(uint8 [3, S, S], targets)``.
 
     Args:
-        pools: Where images come from.
-        config: How windows are drawn.
+        pools: What windows are drawn from.
+        config: How.
         seed: Seed of all draws.
+
+    Raises:
+        ConfigError: A pool holds no ground, or no weight is positive.
     """
 
     def __init__(self, pools: Sequence[Pool], *, config: SampleConfig, seed: int = 0) -> None:
-        if not pools or any(not pool.images for pool in pools):
-            raise ConfigError("training needs at least one annotated image in each pool, found none")
+        if not pools or any(not pool.grounds for pool in pools):
+            raise ConfigError("training needs at least one annotated raster in each pool, found none")
+        weights = np.array([pool.weight for pool in pools], dtype=float)
+        if (weights < 0).any() or not weights.sum() > 0:
+            raise ConfigError(f"weights of pools must not be negative, and one must be positive; found {weights}")
         self.pools = tuple(pools)
         self.config = config
         self.seed = seed
-        weights = np.array([pool.weight for pool in pools], dtype=float)
         self._share = weights / weights.sum()
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Targets]:
-        rng = np.random.default_rng((self.seed, index))
-        pool = self.pools[int(rng.choice(len(self.pools), p=self._share))]
-        calm = self.config.calm_after is not None and index >= self.config.calm_after
-        if not calm and rng.random() < self.config.mosaic:
-            pixels, boxes, classes = self._mosaic(pool, rng)
-        else:
-            pixels, boxes, classes = self._crop(pool, rng, self.config.window_px, calm=calm)
-        pixels = vary_radiometry(pixels, equalised=pool.equalised, seed=int(rng.integers(2**31)), calm=calm)
-        tensor = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
-        return tensor, Targets(torch.from_numpy(boxes), torch.from_numpy(classes))
-
-    def _crop(
-        self, pool: Pool, rng: np.random.Generator, side: int, *, calm: bool = False
-    ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-        image = pool.images[int(rng.integers(len(pool.images)))]
-        return vary_geometry(
-            np.ascontiguousarray(image.pixels.transpose(1, 2, 0)),
-            scale_boxes(image.boxes, float(rng.uniform(pool.tightening, 1.0))),
-            image.classes,
-            side=side,
-            zoom=image.gsd / self.config.gsd * _draw_zoom(rng, CALM_ZOOM if calm else self.config.zoom),
-            turn=CALM_TURN if calm else WILD_TURN,
-            seed=int(rng.integers(2**31)),
+    def __getitem__(self, number: tuple[int, int]) -> tuple[Tensor, Targets]:
+        epoch, index = number
+        config = self.config
+        calm = config.calm_from is not None and epoch >= config.calm_from
+        draw = _Draw(np.random.default_rng((self.seed, epoch, index)), config, calm=calm)
+        pool = self.pools[int(draw.rng.choice(len(self.pools), p=self._share))]
+        empty = bool(draw.rng.random() < config.empty)
+        mosaic = not (empty or calm) and bool(draw.rng.random() < config.mosaic)
+        patch, equalised = draw.mosaic(pool) if mosaic else draw.window(pool, empty=empty)
+        patch = vary(
+            patch,
+            radiometry="calm" if calm and config.radiometry == "strong" else config.radiometry,
+            equalised=equalised,
+            seed=int(draw.rng.integers(2**31)),
         )
+        pixels = torch.from_numpy(np.ascontiguousarray(patch.pixels.transpose(2, 0, 1)))
+        known = None if patch.known is None else torch.from_numpy(np.ascontiguousarray(patch.known))
+        return pixels, Targets(torch.from_numpy(patch.boxes), torch.from_numpy(patch.classes), known)
 
-    def _mosaic(
-        self, pool: Pool, rng: np.random.Generator
-    ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+
+class _Draw:
+    """Draws one window.
+
+    Args:
+        rng: Source of every choice.
+        config: How windows are drawn.
+        calm: Vary it little.
+    """
+
+    def __init__(self, rng: np.random.Generator, config: SampleConfig, *, calm: bool) -> None:
+        self.rng = rng
+        self.side = config.window_px
+        self.gsd = config.gsd
+        self.turn = min(CALM_TURN, config.turn) if calm else config.turn
+        low, high = config.zoom
+        if calm:
+            # Ends of the calm range that the range asked for does not reach are drawn in to it.
+            low, high = (float(np.clip(end, low, high)) for end in CALM_ZOOM)
+        self.zoom = (low, high)
+
+    def window(self, pool: Pool, *, empty: bool) -> tuple[Patch, bool]:
+        """Return one window, and whether its contrast was equalised already."""
+        ground = self._ground(pool)
+        return self._look(ground, self.side, self.side, empty=empty), ground.equalised
+
+    def mosaic(self, pool: Pool) -> tuple[Patch, bool]:
         """Put four windows together at a random point."""
-        side = self.config.window_px
-        x, y = (int(v) for v in rng.integers(side // 4, 3 * side // 4, size=2))
-        canvas = np.zeros((side, side, 3), np.uint8)
-        boxes, classes = [], []
+        side = self.side
+        x, y = (int(v) for v in self.rng.integers(side // 4, 3 * side // 4, size=2))
+        pixels = np.empty((side, side, 3), np.uint8)
+        known = np.ones((side, side), np.bool_)
+        boxes, classes, equalised = [], [], False
         for left, top, right, bottom in ((0, 0, x, y), (x, 0, side, y), (0, y, x, side), (x, y, side, side)):
-            # Whole multiples of 32 px, so that few different croppers are built.
-            longest = max(right - left, bottom - top)
-            pixels, b, c = self._crop(pool, rng, -(-longest // 32) * 32)
-            canvas[top:bottom, left:right] = pixels[: bottom - top, : right - left]
-            b = b + np.array([left, top, left, top], np.float32)
-            part = np.array([left, top, right, bottom], np.float32)
-            clipped = np.concatenate([np.maximum(b[:, :2], part[:2]), np.minimum(b[:, 2:], part[2:])], axis=1)
-            inside = np.clip(clipped[:, 2:] - clipped[:, :2], 0, None)
-            kept = (inside.prod(axis=1) >= VISIBLE * (b[:, 2:] - b[:, :2]).prod(axis=1)) & (inside >= 3).all(axis=1)
-            boxes.append(clipped[kept])
-            classes.append(c[kept])
-        return canvas, np.concatenate(boxes), np.concatenate(classes)
+            ground = self._ground(pool)
+            equalised = equalised or ground.equalised
+            part = self._look(ground, bottom - top, right - left, empty=False)
+            pixels[top:bottom, left:right] = part.pixels
+            if part.known is not None:
+                known[top:bottom, left:right] = part.known
+            boxes.append(part.boxes + np.array([left, top, left, top], np.float32))
+            classes.append(part.classes)
+        unknown = None if known.all() else known
+        return Patch(pixels, np.concatenate(boxes), np.concatenate(classes), unknown, 1.0), equalised
+
+    def _ground(self, pool: Pool) -> Ground:
+        return pool.grounds[int(self.rng.choice(len(pool.grounds), p=pool.chances))]
+
+    def _look(self, ground: Ground, height: int, width: int, *, empty: bool) -> Patch:
+        for _ in range(_TRIES):
+            grid = ground.pixels.grid.at_gsd(self.gsd / self._zoom())
+            matrix = turned(self.turn, self.rng)
+            view = self._aim(ground, View(grid, np.zeros(2), matrix, height, width), empty=empty)
+            patch = look(ground, view, tightening=float(self.rng.uniform(ground.tightening, 1.0)))
+            if patch.valid_share >= _LEAST_VALID:
+                break
+        return patch
+
+    def _zoom(self) -> float:
+        """Draw a zoom, as often below 1 as above."""
+        low, high = self.zoom
+        if low >= 1 or (high > 1 and self.rng.random() < 0.5):
+            return float(self.rng.uniform(max(1.0, low), high))
+        return float(self.rng.uniform(low, min(1.0, high)))
+
+    def _aim(self, ground: Ground, view: View, *, empty: bool) -> View:
+        """Move a view to a random place."""
+        scale = view.scale_of(ground.pixels.grid)
+        if empty or not len(ground.targets):
+            return self._aim_at_none(ground, view, scale)
+        crown = ground.boxes[ground.targets[int(self.rng.integers(len(ground.targets)))]] * np.tile(scale, 2)
+        centre = (crown[:2] + crown[2:]) / 2
+        margin = np.minimum((crown[2:] - crown[:2]) / 2, view.middle)
+        wanted = self.rng.uniform(margin, 2 * view.middle - margin)
+        free = centre - np.linalg.inv(view.matrix) @ (wanted - view.middle)
+        moved = _placed(view, _within(free[None], ground, view, scale)[0])
+        seen = moved.to_window(centre)
+        # On a small raster, the window that shows most of it can miss a crown in its corner.
+        return moved if ((seen > 0) & (seen < 2 * view.middle)).all() else _placed(view, free)
+
+    def _aim_at_none(self, ground: Ground, view: View, scale: Floats) -> View:
+        centres = _within(ground.places(self.rng, _CANDIDATES) * scale, ground, view, scale)
+        if len(ground.boxes):
+            around = np.tile(view.bounds, (_CANDIDATES, 1)) + np.tile(centres, 2)
+            met = np.bincount(ground.near(around / np.tile(scale, 2))[0], minlength=_CANDIDATES)
+            return _placed(view, centres[int(np.argmin(met))])
+        return _placed(view, centres[0])
 
 
-def _draw_zoom(rng: np.random.Generator, span: tuple[float, float]) -> float:
-    """Draw a zoom, as often below 1 as above."""
-    low, high = span
-    return float(rng.uniform(low, min(1.0, high)) if rng.random() < 0.5 else rng.uniform(max(1.0, low), high))
+def _within(centres: Floats, ground: Ground, view: View, scale: Floats) -> Floats:
+    """Move centres ``[N, 2]`` so that windows show as much as they can of the ground that is known."""
+    x0, y0, x1, y1 = np.array(ground.extent) * np.tile(scale, 2)
+    ends = np.stack([np.array([x0, y0]) + view.middle, np.array([x1, y1]) - view.middle])
+    # Ground smaller than the window may lie anywhere in it.
+    return np.clip(centres, ends.min(axis=0), ends.max(axis=0))
+
+
+def _placed(view: View, centre: Floats) -> View:
+    """Return the view about a centre; an upright one falls on whole pixels, so that none is resampled."""
+    if view.upright:
+        centre = np.rint(centre - view.middle) + view.middle
+    return View(view.grid, centre, view.matrix, view.height, view.width)
 
 
 def collate(batch: list[tuple[Tensor, Targets]]) -> tuple[Tensor, list[Targets]]:

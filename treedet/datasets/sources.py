@@ -7,8 +7,7 @@ training image ever meets an evaluation image.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -180,22 +179,3 @@ def split_by_place(
     drawn = np.random.default_rng(seed).permutation(len(places))[: max(1, round(share * len(places)))]
     held = {places[i] for i in drawn}
     return [i for i in images if i.place not in held], [i for i in images if i.place in held]
-
-
-def tiles_of(image: AnnotatedImage, side: int) -> Iterator[AnnotatedImage]:
-    """Cut a large image into squares of ``side`` pixels; boxes keep what lies in a square, if at least half."""
-    _, height, width = image.pixels.shape
-    for row in range(0, max(1, height - side // 2), side):
-        for col in range(0, max(1, width - side // 2), side):
-            inside = np.array([col, row, col + side, row + side], np.float32)
-            clipped = np.concatenate(
-                [np.maximum(image.boxes[:, :2], inside[:2]), np.minimum(image.boxes[:, 2:], inside[2:])], axis=1
-            )
-            size = np.clip(clipped[:, 2:] - clipped[:, :2], 0, None).prod(axis=1)
-            kept = size >= 0.5 * (image.boxes[:, 2:] - image.boxes[:, :2]).prod(axis=1)
-            yield replace(
-                image,
-                pixels=image.pixels[:, row : row + side, col : col + side],
-                boxes=clipped[kept] - np.tile(inside[:2], 2),
-                classes=image.classes[kept],
-            )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +14,15 @@ from treedet.core.crowns import CrownArrays
 from treedet.core.grid import Grid, Window
 from treedet.core.labels import LabelSchema
 from treedet.core.palette import class_colours
-from treedet.errors import OutputError
+from treedet.display.figures import (
+    draw_boxes,
+    legend_below,
+    outline_keys,
+    panels,
+    save_figure,
+    scale_bar,
+    show_ground,
+)
 from treedet.rasters.raster import Raster, Tile
 
 SQUARES = 9
@@ -97,40 +104,15 @@ class LookSheet:
         Raises:
             OutputError: The file can not be written.
         """
-        # Imported here: a second that only those pay who draw.
-        from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
-        from matplotlib.collections import PatchCollection  # noqa: PLC0415
-        from matplotlib.figure import Figure  # noqa: PLC0415
-        from matplotlib.patches import Patch, Rectangle  # noqa: PLC0415
-
-        columns = max(1, math.ceil(math.sqrt(len(self.squares))))
-        rows = max(1, math.ceil(len(self.squares) / columns))
-        figure = Figure(figsize=(4 * columns, 4 * rows + 0.7), dpi=110, layout="constrained")
-        FigureCanvasAgg(figure)
-        figure.suptitle(title, fontsize=11)
-        for position, square in enumerate(self.squares):
-            axes = figure.add_subplot(rows, columns, position + 1)
-            axes.imshow(square.tile.pixels.transpose(1, 2, 0), interpolation="nearest")
-            patches = [Rectangle((b[0], b[1]), b[2] - b[0], b[3] - b[1]) for b in square.boxes]
-            colours = [self._colours[name] for name in square.groups]
-            axes.add_collection(PatchCollection(patches, facecolor="none", edgecolor=colours, linewidth=1.3))
+        figure, axes = panels(len(self.squares), title=title)
+        for panel, square in zip(axes, self.squares, strict=True):
             height, width = square.tile.valid.shape
-            axes.set_xlim(0, width)
-            axes.set_ylim(height, 0)
-            _scale_bar(axes, square)
             n = len(square.boxes)
-            axes.set_title(f"{n} crown{'' if n == 1 else 's'}", fontsize=9)
-            axes.set_axis_off()
-        handles = [Patch(edgecolor=self._colours[n], facecolor="none", label=n) for n in self._names]
-        figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=9)
-        temporary = path.with_name(f".{path.name}.tmp")
-        try:
-            figure.savefig(temporary, format="png")
-            temporary.replace(path)
-        except OSError as error:
-            raise OutputError(f"can not write {path}: {error.strerror or error}") from error
-        finally:
-            temporary.unlink(missing_ok=True)
+            show_ground(panel, square.tile.pixels, title=f"{n} crown{'' if n == 1 else 's'}")
+            draw_boxes(panel, np.array(square.boxes), [self._colours[name] for name in square.groups])
+            scale_bar(panel, width=width, height=height, gsd=square.grid.gsd_x)
+        legend_below(figure, outline_keys(self._colours))
+        save_figure(figure, path)
 
 
 def _draw_squares(raster: Raster, shares: npt.NDArray[np.float64]) -> list[Square]:
@@ -159,15 +141,3 @@ def _shared(a: Window, b: Window) -> float:
     down = min(a.bottom, b.bottom) - max(a.row, b.row)
     along = min(a.right, b.right) - max(a.col, b.col)
     return max(0, down) * max(0, along) / (a.height * a.width)
-
-
-def _scale_bar(axes: object, square: Square) -> None:
-    """Draw a bar of ten metres."""
-    length = 10 / square.grid.gsd_x
-    height, width = square.tile.valid.shape
-    if length < width:
-        y = height * 0.96
-        axes.plot([width * 0.04, width * 0.04 + length], [y, y], color="white", linewidth=3)  # type: ignore[attr-defined]
-        axes.text(  # type: ignore[attr-defined]
-            width * 0.04, y - height * 0.02, "10 m", color="white", fontsize=8, va="bottom"
-        )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,10 +17,10 @@ from treedet.core.crowns import CrownArrays
 from treedet.core.grid import Grid
 from treedet.core.spec import ModelSpec
 from treedet.errors import ConfigError, CutCrownsWarning
-from treedet.inference.candidates import Candidates
+from treedet.inference.memory import run_in_memory
 from treedet.inference.options import PredictOptions
 from treedet.inference.output import Filters, Ledger, native_boxes, widest_cut_m
-from treedet.inference.parts import RowFacts, RunFolder
+from treedet.inference.parts import RunFolder
 from treedet.inference.pipeline import Progress, run
 from treedet.inference.setup import Setup, prepare
 from treedet.inference.summary import Summary
@@ -114,9 +113,7 @@ class Detector:
         options = (options or PredictOptions()).but(changes)
         filters = Filters(options, self.spec)
         with prepare(str(raster), self.model, options) as setup:
-            memory = _Memory()
-            run(setup.raster, self.model, setup.job, memory, watch=watch)
-            found = memory.all(self.spec)
+            found = run_in_memory(setup, self.model, watch=watch)
             table = crowns_table.to_table(
                 found, setup.job.plan.grid, self.spec.labels, source=str(raster), crs=setup.crs
             )
@@ -199,22 +196,6 @@ class Detector:
 
     def _summary(self, ledger: Ledger, setup: Setup, output: Path, filters: Filters, *, extra_s: float) -> Summary:
         return ledger.summary(setup, name=self.name, output=str(output), filters=filters.text, extra_s=extra_s)
-
-
-@dataclass
-class _Memory:
-    """A sink that keeps crowns, for results that fit in memory."""
-
-    parts: list[CrownArrays] = field(default_factory=list)
-
-    def finish_row(self, row: int, closed: CrownArrays, open_: Candidates, facts: RowFacts) -> None:
-        """Keep the crowns a row closed."""
-        del row, open_, facts
-        self.parts.append(closed)
-
-    def all(self, spec: ModelSpec) -> CrownArrays:
-        """Return everything kept."""
-        return CrownArrays.concat(self.parts, {name: len(v) for name, v in spec.labels.attributes.items()})
 
 
 def _warn_cut(widest_m: float, setup: Setup) -> None:

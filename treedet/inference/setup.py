@@ -14,16 +14,15 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyproj
 import shapely
+import shapely.affinity
 from shapely.geometry.base import BaseGeometry
 
-from treedet.core.crowns import reproject
 from treedet.core.grid import Grid
 from treedet.core.spec import ModelSpec
 from treedet.core.suppression import MergeConfig
-from treedet.errors import BandMismatchError, CrsMismatchError, GsdWarning
+from treedet.errors import BandMismatchError, GsdWarning
 from treedet.inference.options import PredictOptions
 from treedet.inference.pipeline import Job
 from treedet.models.base import WindowDetector
@@ -76,26 +75,51 @@ def prepare(path: str, model: WindowDetector, options: PredictOptions) -> Iterat
     Raises:
         TreedetError: The raster, the AOI or an option can not be used.
     """
+    # Before the raster is opened, which may take a while over a network.
+    model.spec.threshold(options.score_threshold)
+    with Raster.open(path, gsd=options.gsd, bands=options.bands, stretch=options.stretch) as raster:
+        yield set_up(raster, model, options)
+
+
+def set_up(
+    raster: Raster, model: WindowDetector, options: PredictOptions, *, area: BaseGeometry | None = None
+) -> Setup:
+    """Decide how an open raster will be worked off.
+
+    Args:
+        raster: The raster; what the options say about reading it was seen to when it was opened.
+        model: Finds crowns in windows.
+        options: What the user asked for.
+        area: Where crowns are wanted, in pixels of the raster's grid, instead of the option's file.
+
+    Raises:
+        TreedetError: The raster, the AOI or an option can not be used.
+    """
     spec = model.spec
     threshold = spec.threshold(options.score_threshold)
-    with Raster.open(path, gsd=options.gsd, bands=options.bands, stretch=options.stretch) as raster:
-        if raster.channels != spec.bands:
-            raise BandMismatchError(
-                f"{path}: the model needs {spec.bands} bands, {raster.channels} were chosen; give bands= (--bands)"
-            )
-        _check_gsd(raster.grid, spec)
-        grid = raster.grid.at_gsd(spec.gsd)
-        aoi = _aoi(options.aoi, raster, grid)
-        merge = MergeConfig(spec.iou_threshold, spec.ios_threshold, cut_margin_px=spec.cut_margin_px)
-        job = Job(
-            plan=plan_tiles(grid, tiling(spec, options.max_crown), aoi=aoi),
-            threshold=threshold,
-            merge=merge,
-            aoi=aoi,
-            batch_size=options.batch_size or (1 if model.identity["device"] == "cpu" else GPU_BATCH),
-            stream=StreamConfig(threads=options.readers),
+    if raster.channels != spec.bands:
+        raise BandMismatchError(
+            f"{raster.path}: the model needs {spec.bands} bands, {raster.channels} were chosen; give bands= (--bands)"
         )
-        yield Setup(raster, job, raster.source_crs, _fingerprint(raster, job, model), model.identity, options)
+    _check_gsd(raster.grid, spec)
+    grid = raster.grid.at_gsd(spec.gsd)
+    if area is None:
+        aoi = _aoi(options.aoi, raster, grid)
+    else:
+        aoi = shapely.affinity.scale(
+            area, grid.width / raster.grid.width, grid.height / raster.grid.height, origin=(0, 0)
+        )
+        shapely.prepare(aoi)
+    merge = MergeConfig(spec.iou_threshold, spec.ios_threshold, cut_margin_px=spec.cut_margin_px)
+    job = Job(
+        plan=plan_tiles(grid, tiling(spec, options.max_crown), aoi=aoi),
+        threshold=threshold,
+        merge=merge,
+        aoi=aoi,
+        batch_size=options.batch_size or (1 if model.identity["device"] == "cpu" else GPU_BATCH),
+        stream=StreamConfig(threads=options.readers),
+    )
+    return Setup(raster, job, raster.source_crs, _fingerprint(raster, job, model), model.identity, options)
 
 
 def tiling(spec: ModelSpec, max_crown: float | None) -> TilingConfig:
@@ -113,7 +137,7 @@ def _check_gsd(grid: Grid, spec: ModelSpec) -> None:
             f"the raster's GSD is {grid.gsd:.4g} m, the model is trained for {finest:g} to {coarsest:g} m; crowns "
             "may be missed or invented. Check the GSD, or use a model for this resolution",
             GsdWarning,
-            stacklevel=5,
+            stacklevel=6,
         )
 
 
@@ -121,20 +145,7 @@ def _aoi(path: str | None, raster: Raster, grid: Grid) -> BaseGeometry | None:
     """Read the AOI and return it in pixels of the model grid."""
     if path is None:
         return None
-    polygons: BaseGeometry = read_polygons(path, crs=raster.source_crs)
-    if raster.warped and raster.source_crs is not None and raster.grid.crs is not None:
-        polygons = reproject(np.array([polygons], dtype=object), raster.source_crs, raster.grid.crs)[0]
-    pixels: BaseGeometry = grid.geometries_to_pixels(np.array([polygons], dtype=object))[0]
-    extent = shapely.box(0, 0, grid.width, grid.height)
-    inside: BaseGeometry = shapely.intersection(shapely.make_valid(pixels), extent)
-    if shapely.area(inside) == 0:
-        found = tuple(round(float(v), 1) for v in shapely.bounds(pixels))
-        raise CrsMismatchError(
-            f"the AOI {path} does not overlap {raster.path}: in pixels of the raster it spans {found}, the raster "
-            f"0 to {grid.width} and 0 to {grid.height}; check that both are of the same place, and their CRS"
-        )
-    shapely.prepare(inside)
-    return inside
+    return raster.area_on_grid(read_polygons(path, crs=raster.source_crs), grid, name=f"the AOI {path}")
 
 
 def _fingerprint(raster: Raster, job: Job, model: WindowDetector) -> dict[str, Any]:

@@ -17,6 +17,8 @@ MAX_LOG_SCALE = math.log(1000 / 16)
 """Largest growth of an anchor, so that an untrained network can not overflow the exponential."""
 
 BACKGROUND, IGNORED = -1, -2
+RUN = 24
+"""Consecutive anchors whose common bounds are compared with a crown first."""
 
 
 def base_anchors(spec: ModelSpec, level_index: int) -> Tensor:
@@ -72,11 +74,7 @@ def decode(deltas: Tensor, anchors: Tensor) -> Tensor:
 def match(
     anchors: Tensor, boxes: Tensor, ignored: Tensor, *, foreground: float = 0.5, background: float = 0.4
 ) -> Tensor:
-    """Say which crown each anchor answers for.
-
-    An anchor belongs to the crown it overlaps most, if by at least ``foreground`` IoU; below ``background`` it is
-    background; between, it is ignored. The best anchors of each crown belong to it whatever their overlap. Anchors
-    that lie mostly on a crown marked as ignored, and on no other, are ignored too.
+    """Say which crown each anchor of one window answers for; see :func:`match_windows`.
 
     Args:
         anchors: Float ``[M, 4]``.
@@ -88,33 +86,83 @@ def match(
     Returns:
         Int64 ``[M]``: index of a crown, ``BACKGROUND`` or ``IGNORED``.
     """
-    matched = torch.full((len(anchors),), BACKGROUND, dtype=torch.int64, device=anchors.device)
-    if len(boxes) == 0:
-        return matched
-    overlap, shared = _overlaps(boxes, anchors)
-    wanted = ~ignored
-    if wanted.any():
-        index = wanted.nonzero()[:, 0]
-        overlap = overlap[index]
-        best, which = overlap.max(dim=0)
-        matched[best >= background] = IGNORED
-        positive = best >= foreground
-        matched[positive] = index[which[positive]]
-        top = overlap.max(dim=1, keepdim=True).values
-        crown, anchor = ((overlap >= top - 1e-6) & (top > 0.05)).nonzero(as_tuple=True)
-        matched[anchor] = index[crown]
-    if ignored.any():
-        size = (anchors[:, 2:] - anchors[:, :2]).prod(dim=1)
-        covered = shared[ignored].amax(dim=0) > 0.5 * size
-        matched[covered & (matched == BACKGROUND)] = IGNORED
-    return matched
+    window = torch.zeros(len(boxes), dtype=torch.int64, device=boxes.device)
+    return match_windows(anchors, boxes, ignored, window, windows=1, foreground=foreground, background=background)[0]
 
 
-def _overlaps(boxes: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor]:
-    """Return IoU and shared area of every box with every anchor, both ``[N, M]``."""
-    low = torch.maximum(boxes[:, None, :2], anchors[None, :, :2])
-    high = torch.minimum(boxes[:, None, 2:], anchors[None, :, 2:])
-    shared = (high - low).clamp(min=0).prod(dim=2)
-    area_b = (boxes[:, 2:] - boxes[:, :2]).prod(dim=1)
-    area_a = (anchors[:, 2:] - anchors[:, :2]).prod(dim=1)
-    return shared / (area_b[:, None] + area_a[None] - shared), shared
+def match_windows(
+    anchors: Tensor,
+    boxes: Tensor,
+    ignored: Tensor,
+    window: Tensor,
+    *,
+    windows: int,
+    foreground: float = 0.5,
+    background: float = 0.4,
+) -> Tensor:
+    """Say which crown each anchor of each window answers for.
+
+    An anchor belongs to the crown it overlaps most, if by at least ``foreground`` IoU; below ``background`` it is
+    background; between, it is ignored. The best anchors of each crown belong to it whatever their overlap. Anchors
+    that lie mostly on a crown marked as ignored, and on no other, are ignored too. Of equal crowns the first wins.
+
+    Args:
+        anchors: Float ``[M, 4]``, the same for all windows.
+        boxes: Float ``[N, 4]``, the crowns of all windows one after the other; N may be 0.
+        ignored: Bool ``[N]``: crowns that are neither target nor background.
+        window: Int64 ``[N]``: the window each crown lies in.
+        windows: Number of windows B.
+        foreground: Least IoU of a positive anchor.
+        background: IoU below which an anchor is background, above 0.
+
+    Returns:
+        Int64 ``[B, M]``: index into ``boxes``, ``BACKGROUND`` or ``IGNORED``.
+    """
+    places = windows * len(anchors)
+    matched = torch.full((places,), BACKGROUND, dtype=torch.int64, device=anchors.device)
+    crown, anchor, shared, overlap = _overlapping(boxes, anchors)
+    place = window[crown] * len(anchors) + anchor
+    wanted = ~ignored[crown]
+    c, p, iou = crown[wanted], place[wanted], overlap[wanted]
+
+    best = overlap.new_zeros(places).scatter_reduce_(0, p, iou, "amax")
+    matched[best >= background] = IGNORED
+    holds = (iou >= foreground) & (iou >= best[p])
+    first = torch.full_like(matched, len(boxes)).scatter_reduce_(0, p[holds], c[holds], "amin")
+    matched = torch.where(first < len(boxes), first, matched)
+
+    top = overlap.new_zeros(len(boxes)).scatter_reduce_(0, c, iou, "amax")[c]
+    holds = (iou >= top - 1e-6) & (top > 0.05)
+    last = torch.full_like(matched, -1).scatter_reduce_(0, p[holds], c[holds], "amax")
+    matched = torch.where(last >= 0, last, matched)
+
+    size = (anchors[:, 2:] - anchors[:, :2]).prod(dim=1)
+    covered = place[~wanted & (shared > 0.5 * size[anchor])]
+    matched[covered[matched[covered] == BACKGROUND]] = IGNORED
+    return matched.view(windows, len(anchors))
+
+
+def _overlapping(boxes: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the pairs of a box and an anchor that overlap: both indices, shared area and IoU, each ``[P]``.
+
+    Anchors are looked at in runs first: neighbours in the list are neighbours on the ground, so few runs reach a box,
+    and the work follows the pairs that overlap rather than all of ``N * M``.
+    """
+    # [R, 4, RUN], so that taking a run copies one piece of memory.
+    padded = torch.nn.functional.pad(anchors.T, (0, -len(anchors) % RUN), mode="replicate")
+    runs = padded.view(4, -1, RUN).transpose(0, 1).contiguous()
+    low, high = runs[:, :2].amin(dim=2), runs[:, 2:].amax(dim=2)
+    near = ((boxes[:, None, :2] < high) & (boxes[:, None, 2:] > low)).all(dim=2)
+    crown, run = near.nonzero(as_tuple=True)
+    a, b = runs.index_select(0, run), boxes.index_select(0, crown)[:, :, None]
+    width = torch.minimum(a[:, 2], b[:, 2]) - torch.maximum(a[:, 0], b[:, 0])
+    height = torch.minimum(a[:, 3], b[:, 3]) - torch.maximum(a[:, 1], b[:, 1])
+    anchor = (run[:, None] * RUN + torch.arange(RUN, device=anchors.device)).view(-1)
+    hit = ((width > 0) & (height > 0)).view(-1).nonzero()[:, 0]
+    crown, anchor = crown.index_select(0, hit // RUN), anchor.index_select(0, hit)
+    shared = width.view(-1).index_select(0, hit) * height.view(-1).index_select(0, hit)
+    # The last run is filled up with copies of the last anchor: they say what that says.
+    anchor = anchor.clamp(max=len(anchors) - 1)
+    area_b = (boxes[:, 2:] - boxes[:, :2]).prod(dim=1).index_select(0, crown)
+    area_a = (anchors[:, 2:] - anchors[:, :2]).prod(dim=1).index_select(0, anchor)
+    return crown, anchor, shared, shared / (area_b + area_a - shared)

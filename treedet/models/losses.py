@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
 
-from treedet.models.anchors import BACKGROUND, decode, match
+from treedet.models.anchors import BACKGROUND, IGNORED, decode, match_windows
+from treedet.models.loss_config import LossConfig
 
 
 @dataclass(frozen=True)
@@ -18,31 +19,23 @@ class Targets:
     Attributes:
         boxes: Float32 ``[N, 4]``, window pixels; N = 0 is a window without crowns.
         classes: Int64 ``[N]``, class index; -1 marks a crown or region to ignore.
+        known: Bool ``[S, S]``, window pixels; False where nothing is known, as outside an AOI: an anchor centred
+            there is no background, though it may answer for a crown. None where all is known.
     """
 
     boxes: Tensor
     classes: Tensor
+    known: Tensor | None = None
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Targets:
         """Return the targets on another device."""
-        return Targets(
-            self.boxes.to(device, non_blocking=non_blocking), self.classes.to(device, non_blocking=non_blocking)
+        boxes, classes, known = (
+            None if tensor is None else tensor.to(device, non_blocking=non_blocking)
+            for tensor in (self.boxes, self.classes, self.known)
         )
-
-
-@dataclass(frozen=True)
-class LossConfig:
-    """Weights of the detection loss.
-
-    Attributes:
-        alpha: Weight of positives in the focal loss (Lin et al. 2017, equation 5).
-        gamma: Focusing exponent.
-        box_weight: Weight of the box loss relative to the class loss.
-    """
-
-    alpha: float = 0.25
-    gamma: float = 2.0
-    box_weight: float = 2.0
+        assert boxes is not None
+        assert classes is not None
+        return Targets(boxes, classes, known)
 
 
 @dataclass(frozen=True)
@@ -70,19 +63,33 @@ def detection_loss(
         config: Weights.
     """
     config = config or LossConfig()
-    class_terms, box_terms, positives = [], [], 0
-    for logit, delta, target in zip(logits, deltas, targets, strict=True):
-        matched = match(anchors, target.boxes, target.classes < 0)
-        positive = matched >= 0
-        positives += int(positive.sum())
-        wanted = torch.zeros_like(logit)
-        wanted[positive, target.classes[matched[positive]]] = 1
-        counted = positive | (matched == BACKGROUND)
-        focal = sigmoid_focal_loss(logit, wanted, alpha=config.alpha, gamma=config.gamma)
-        class_terms.append((focal * counted[:, None]).sum())
-        predicted = decode(delta[positive], anchors[positive])
-        box_terms.append(generalized_box_iou_loss(predicted, target.boxes[matched[positive]], reduction="sum"))
-    count = max(1, positives)
-    classes = torch.stack(class_terms).sum() / count
-    boxes = torch.stack(box_terms).sum() / count
-    return DetectionLoss(classes + config.box_weight * boxes, classes.detach(), boxes.detach())
+    if len(logits) != len(targets):
+        raise ValueError(f"a batch of {len(logits)} windows has {len(targets)} targets; give one for each window")
+    boxes = torch.cat([target.boxes for target in targets])
+    kinds = torch.cat([target.classes for target in targets])
+    matched = _matched(anchors, boxes, kinds, targets)
+    window, anchor = (matched >= 0).nonzero(as_tuple=True)
+    crown = matched[window, anchor]
+
+    wanted = torch.zeros_like(logits)
+    wanted[window, anchor, kinds[crown]] = 1
+    focal = sigmoid_focal_loss(logits, wanted, alpha=config.alpha, gamma=config.gamma)
+    predicted = decode(deltas[window, anchor], anchors[anchor])
+    count = max(1, len(crown))
+    classes = (focal * (matched != IGNORED)[:, :, None]).sum() / count
+    offsets = generalized_box_iou_loss(predicted, boxes[crown], reduction="sum") / count
+    return DetectionLoss(classes + config.box_weight * offsets, classes.detach(), offsets.detach())
+
+
+def _matched(anchors: Tensor, boxes: Tensor, kinds: Tensor, targets: list[Targets]) -> Tensor:
+    """Return int64 ``[B, M]``: index of a crown of the batch, ``BACKGROUND`` or ``IGNORED``."""
+    counts = torch.tensor([len(target.boxes) for target in targets], device=boxes.device)
+    window = torch.arange(len(targets), device=boxes.device).repeat_interleave(counts)
+    matched = match_windows(anchors, boxes, kinds < 0, window, windows=len(targets))
+    centre = ((anchors[:, :2] + anchors[:, 2:]) / 2).floor().long()
+    for row, target in zip(matched, targets, strict=True):
+        if target.known is not None:
+            height, width = target.known.shape
+            known = target.known[centre[:, 1].clamp(0, height - 1), centre[:, 0].clamp(0, width - 1)]
+            row[(row == BACKGROUND) & ~known] = IGNORED
+    return matched

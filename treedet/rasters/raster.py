@@ -12,9 +12,12 @@ from types import TracebackType
 import numpy as np
 import numpy.typing as npt
 import pyproj
+import shapely
+from shapely.geometry.base import BaseGeometry
 
+from treedet.core.crowns import reproject
 from treedet.core.grid import Grid, Window
-from treedet.errors import ConfigError, RasterError
+from treedet.errors import ConfigError, CrsMismatchError, RasterError
 from treedet.rasters.decoding import Handle, environment, patches
 from treedet.rasters.facts import RasterFacts
 from treedet.rasters.opening import Opening, look_at
@@ -169,6 +172,43 @@ class Raster:
                     share = resample(mask.view(np.uint8)[None] * np.uint8(255), down, along)
                     valid[first:last] = share[0] >= 128  # at least half of the ground below
         return Tile(window, pixels, valid)
+
+    def to_grid(self, geometries: npt.ArrayLike, model: Grid | None = None) -> npt.NDArray[np.object_]:
+        """Return geometries with their coordinates in pixels.
+
+        Args:
+            geometries: ``[N]`` shapely geometries in ``source_crs``.
+            model: Grid wanted, made by ``grid.at_gsd``; by default ``grid`` itself.
+        """
+        placed = np.asarray(geometries, dtype=object)
+        if self.warped and self.source_crs is not None and self.grid.crs is not None:
+            placed = reproject(placed, self.source_crs, self.grid.crs)
+        return (model or self.grid).geometries_to_pixels(placed)
+
+    def area_on_grid(self, polygons: BaseGeometry, model: Grid | None = None, *, name: str) -> BaseGeometry:
+        """Return the part of an area that lies on the raster, in pixels, valid and prepared for queries.
+
+        Args:
+            polygons: Area in ``source_crs``.
+            model: Grid wanted, made by ``grid.at_gsd``; by default ``grid`` itself.
+            name: How the message calls the area.
+
+        Raises:
+            CrsMismatchError: The area does not overlap the raster.
+        """
+        grid = model or self.grid
+        pixels: BaseGeometry = self.to_grid(np.array([polygons], dtype=object), grid)[0]
+        inside: BaseGeometry = shapely.intersection(
+            shapely.make_valid(pixels), shapely.box(0, 0, grid.width, grid.height)
+        )
+        if shapely.area(inside) == 0:
+            found = tuple(round(float(v), 1) for v in shapely.bounds(pixels))
+            raise CrsMismatchError(
+                f"{name} does not overlap {self.path}: in pixels of the raster it spans {found}, the raster 0 to "
+                f"{grid.width} and 0 to {grid.height}; check that both are of the same place, and their CRS"
+            )
+        shapely.prepare(inside)
+        return inside
 
     def valid_share(self) -> float:
         """Return the share of the raster that is not nodata, estimated from patches spread over it."""

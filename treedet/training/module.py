@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytorch_lightning as pl
@@ -11,69 +13,257 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from treedet.core.spec import ModelSpec
+from treedet.errors import ConfigError, TrainingError
 from treedet.models.anchors import anchor_boxes
 from treedet.models.losses import Targets, detection_loss
 from treedet.models.trunk import Trunk
+from treedet.training.averaging import AveragedTrunk
 from treedet.training.config import TrainConfig
+
+log = logging.getLogger("treedet")
+
+Validate = Callable[[Trunk], Mapping[str, float]]
+"""Says how good a trunk is: ``val_f1`` and whatever else is worth a column of the history."""
+LOSSES = ("loss", "loss_class", "loss_box")
+COUNTERS = "crown_counters"
 
 
 class CrownModule(pl.LightningModule):
-    """Trains a trunk on windows with boxes.
+    """Trains a trunk on windows with boxes; validates and keeps a moving average of its weights.
+
+    A step whose loss or gradient is not finite is skipped on all devices: weights, optimiser state, average and
+    normalisation statistics stay as they were.
 
     Args:
         spec: Architecture.
         config: Settings of the run.
-        trunk: Weights to start from; None starts from random ones.
+        trunk: Weights to start from; None starts from random ones, drawn from the seed of the settings.
+        fresh_rows: Bool, one per row of the class layer (anchors x classes, classes fastest): rows that were
+            initialised afresh, the only ones that ``freeze="trunk"`` trains.
+        validate: Called with the averaged trunk every ``validate_every`` epochs; None for no validation. It runs on
+            the first device alone.
+
+    Raises:
+        ConfigError: ``freeze="trunk"`` and no row is fresh, so nothing is left to train; or the rows do not fit.
     """
 
-    def __init__(self, spec: ModelSpec, config: TrainConfig, *, trunk: Trunk | None = None) -> None:
+    def __init__(
+        self,
+        spec: ModelSpec,
+        config: TrainConfig,
+        *,
+        trunk: Trunk | None = None,
+        fresh_rows: Tensor | None = None,
+        validate: Validate | None = None,
+    ) -> None:
         super().__init__()
         self.spec = spec
         self.config = config
-        self.trunk = (trunk or Trunk(spec)).to(memory_format=torch.channels_last)
+        self.validate = validate
+        start = trunk or random_trunk(spec, config.seed)
+        self.trunk = start.to(memory_format=torch.channels_last)
+        self.frozen: tuple[nn.Module, ...] = ()
+        self.register_buffer("trained_rows", self._freeze(fresh_rows), persistent=False)
+        self.averaged = AveragedTrunk(self.trunk, decay=config.ema_decay)
         side = config.samples.window_px
         self.register_buffer("anchors", anchor_boxes(spec, side, side), persistent=False)
+        self.figures: Mapping[str, float] = {}
+        self.loss_sums = torch.zeros(len(LOSSES) + 1, dtype=torch.float64)
+        self.skipped_steps = 0
+        self._bad_in_row = 0
+        self._last_loss = math.nan
+        self._finite = True
+        self._stepped = False
+        self._statistics: list[Tensor] = []
+        # A trunk fresh from a model file is in evaluation mode.
+        self.train()
+
+    def _freeze(self, fresh_rows: Tensor | None) -> Tensor:
+        """Switch off the gradients of what stays, and return which class rows learn."""
+        layer = self.trunk.head.classification_head.cls_logits
+        rows = torch.ones(layer.out_channels, dtype=torch.bool)
+        self.trunk.requires_grad_(True)
+        if self.config.freeze == "backbone":
+            self.trunk.backbone.body.requires_grad_(False)
+            self.frozen = (self.trunk.backbone.body,)
+        elif self.config.freeze == "trunk":
+            rows = torch.zeros_like(rows) if fresh_rows is None else torch.as_tensor(fresh_rows, dtype=torch.bool)
+            if rows.shape != (layer.out_channels,):
+                raise ConfigError(
+                    f"fresh_rows must hold {layer.out_channels} values, one per row of the class layer, found "
+                    f"{list(rows.shape)}"
+                )
+            if not rows.any():
+                raise ConfigError(
+                    "freeze='trunk' leaves nothing to train, since no class was initialised afresh; take "
+                    "freeze='backbone' or 'none'"
+                )
+            self.trunk.requires_grad_(False)
+            layer.requires_grad_(True)
+            self.frozen = (self.trunk,)
+        return rows.clone()
+
+    def train(self, mode: bool = True) -> CrownModule:
+        """Set the mode of all that learns; what is frozen keeps its normalisation statistics."""
+        super().train(mode)
+        for module in self.frozen:
+            module.eval()
+        return self
+
+    def on_train_epoch_start(self) -> None:
+        """Forget the losses of the epoch before."""
+        self.loss_sums = torch.zeros_like(self.loss_sums)
 
     def training_step(self, batch: tuple[Tensor, list[Targets]], batch_idx: int) -> Tensor:
         """Return the loss of one batch of ``(uint8 [B, 3, S, S], targets)``."""
         del batch_idx
         pixels, targets = batch
+        # Kept from the first batch of a step; put back, if need be, after the backward pass, which wants them as is.
+        self._statistics = self._statistics or [buffer.clone() for buffer in self.trunk.buffers()]
         out = self.trunk(pixels)
         anchors = self.get_buffer("anchors")
         with torch.autocast(pixels.device.type, enabled=False):
             loss = detection_loss(out.logits, out.deltas, anchors, targets, config=self.config.loss)
-        self.log_dict({"loss": loss.total, "loss_class": loss.classes, "loss_box": loss.boxes}, prog_bar=True)
+        values = torch.stack([loss.total.detach(), loss.classes, loss.boxes]).double().cpu()
+        if not self.trainer.strategy.reduce_boolean_decision(bool(torch.isfinite(values).all())):
+            self._finite = False
+        else:
+            self._last_loss = float(values[0])
+            self.loss_sums += torch.cat([values, torch.ones(1, dtype=torch.float64)])
+            self.log_dict(dict(zip(LOSSES, values.float(), strict=True)), prog_bar=True)
         return loss.total
 
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip the gradients, which are the mean over all devices by now, or drop them where they are not finite.
+
+        Dropped gradients make the optimiser leave everything as it is, its own state included.
+        """
+        del gradient_clip_val, gradient_clip_algorithm
+        self._mask_rows()
+        learning = [p for p in self.trunk.parameters() if p.grad is not None]
+        norm = nn.utils.clip_grad_norm_(learning, self.config.gradient_clip or math.inf)
+        finite, self._finite = self._finite and bool(torch.isfinite(norm)), True
+        before, self._statistics = self._statistics, []
+        if finite:
+            self._bad_in_row = 0
+            self._stepped = True
+            return
+        with torch.no_grad():
+            for buffer, value in zip(self.trunk.buffers(), before, strict=True):
+                buffer.copy_(value)
+        optimizer.zero_grad(set_to_none=True)
+        self._count_bad(float(optimizer.param_groups[0]["lr"]))
+
+    def _mask_rows(self) -> None:
+        rows = self.get_buffer("trained_rows")
+        for parameter in self.trunk.head.classification_head.cls_logits.parameters():
+            if self.config.freeze == "trunk" and parameter.grad is not None:
+                parameter.grad[~rows] = 0
+
+    def _count_bad(self, rate: float) -> None:
+        self.skipped_steps += 1
+        self._bad_in_row += 1
+        step = self.trainer.global_step + 1
+        log.info("step %d: loss or gradient is not finite; skipped (%d so far)", step, self.skipped_steps)
+        if self._bad_in_row >= self.config.bad_steps:
+            raise TrainingError(
+                f"training broke down: loss or gradient not finite for {self._bad_in_row} steps in a row up to step "
+                f"{step}; last finite loss {self._last_loss:.4g}, learning rate {rate:.3g}; lower --learning_rate, "
+                "or train with --precision 32-true"
+            )
+
+    def on_train_batch_end(self, outputs: object, batch: object, batch_idx: int) -> None:
+        """Let the average follow, where the optimiser has made a step."""
+        del outputs, batch, batch_idx
+        if self._stepped:
+            self.averaged.update(self.trunk)
+            self._stepped = False
+
+    def validation_step(self, batch: Tensor, batch_idx: int) -> None:
+        """Measure the averaged weights; the batch is a placeholder, since validation reads whole rasters."""
+        del batch, batch_idx
+        if self.validate is None:
+            return
+        figures: dict[str, float] = {}
+        if self.trainer.is_global_zero:
+            figures = {name: float(value) for name, value in self.validate(self.averaged.trunk).items()}
+        self.figures = self.trainer.strategy.broadcast(figures)
+        # Equal on all devices already; this keeps Lightning from asking for it.
+        self.log_dict(dict(self.figures), sync_dist=True, batch_size=1, prog_bar=True)
+
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """AdamW without weight decay on biases and normalisation; warm-up, then cosine."""
-        decayed = [p for p in self.trunk.parameters() if p.ndim > 1]
-        plain = [p for p in self.trunk.parameters() if p.ndim <= 1]
-        groups: list[dict[str, Any]] = [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]
-        optimizer = torch.optim.AdamW(
-            groups,
-            lr=self.config.learning_rate,
-            weight_decay=self.config.weight_decay,
-        )
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate)
+        """Optimiser without weight decay on biases and normalisation; warm-up, then cosine."""
+        config = self.config
+        learning = [p for p in self.trunk.parameters() if p.requires_grad]
+        # Decay would move the class rows that freeze="trunk" keeps.
+        decayed = [p for p in learning if p.ndim > 1 and config.freeze != "trunk"]
+        plain = [p for p in learning if p.ndim <= 1 or config.freeze == "trunk"]
+        groups: list[dict[str, Any]] = [{"params": plain, "weight_decay": 0.0}]
+        if decayed:
+            groups.insert(0, {"params": decayed, "weight_decay": config.weight_decay})
+        optimizer: torch.optim.Optimizer
+        if config.optimizer == "sgd":
+            optimizer = torch.optim.SGD(
+                groups, lr=config.learning_rate, momentum=config.momentum, nesterov=config.momentum > 0
+            )
+        else:
+            optimizer = torch.optim.AdamW(groups, lr=config.learning_rate)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self.rate)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
-    def _rate(self, step: int) -> float:
-        if step < self.config.warmup_steps:
-            return (step + 1) / self.config.warmup_steps
-        left = max(1, self.config.max_steps - self.config.warmup_steps)
-        return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - self.config.warmup_steps) / left)))
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of the whole run."""
+        devices, gathered = 1, 1
+        if self._trainer is not None:
+            devices, gathered = self.trainer.world_size, self.trainer.accumulate_grad_batches
+        return self.config.epochs * math.ceil(self.config.steps_per_epoch(devices) / gathered)
+
+    def rate(self, step: int) -> float:
+        """Return the learning rate of a step as a share of its peak."""
+        warmup = min(self.config.warmup_steps, self.steps // 2)
+        if step < warmup:
+            return (step + 1) / warmup
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, self.steps - warmup))))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Store the counters that a resumed run goes on with."""
+        checkpoint[COUNTERS] = {
+            "skipped_steps": self.skipped_steps,
+            "bad_in_row": self._bad_in_row,
+            "last_loss": self._last_loss,
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take up the counters of the run that is resumed."""
+        counters = checkpoint[COUNTERS]
+        self.skipped_steps = counters["skipped_steps"]
+        self._bad_in_row = counters["bad_in_row"]
+        self._last_loss = counters["last_loss"]
 
 
-def averaged_weights(checkpoint: dict[str, Any], spec: ModelSpec) -> Trunk:
-    """Return a trunk with the averaged weights of a training checkpoint.
+def random_trunk(spec: ModelSpec, seed: int) -> Trunk:
+    """Return a trunk with random weights drawn from a seed; the global generator is left alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Trunk(spec)
+
+
+def trunk_of(checkpoint: Mapping[str, Any], spec: ModelSpec, *, averaged: bool = True) -> Trunk:
+    """Return the trunk that a training checkpoint holds, in evaluation mode.
 
     Args:
-        checkpoint: What Lightning saved, with weight averaging on.
+        checkpoint: What a training run saved.
         spec: Architecture it was trained with.
+        averaged: The moving average rather than the weights of the last step.
     """
-    state = {k.removeprefix("trunk."): v for k, v in checkpoint["state_dict"].items() if k.startswith("trunk.")}
-    trunk: nn.Module = Trunk(spec)
+    prefix = "averaged.trunk." if averaged else "trunk."
+    trunk = Trunk(spec)
+    state = {k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if k.startswith(prefix)}
     trunk.load_state_dict(state)
-    assert isinstance(trunk, Trunk)
-    return trunk
+    return trunk.eval()

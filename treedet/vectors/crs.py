@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +33,31 @@ def same_ground(a: pyproj.CRS, b: pyproj.CRS) -> bool:
     True
     """
     return bool(horizontal(a).equals(horizontal(b), ignore_axis_order=True))
+
+
+Relation: TypeAlias = Literal["same", "assumed", "transform"]
+
+
+def relation(source: pyproj.CRS | None, target: pyproj.CRS | None) -> Relation:
+    """Tell how coordinates of a file come into the CRS of a raster.
+
+    Returns:
+        ``same`` where they are in it; ``assumed`` where one CRS is missing, or nothing leads from one to the other
+        but names and units agree, so that only the place of the geometries can tell; ``transform`` otherwise, which
+        fails where there is no transformation.
+
+    >>> relation(pyproj.CRS(32633), None), relation(pyproj.CRS(32633), pyproj.CRS(4326))
+    ('assumed', 'transform')
+    """
+    if source is None or target is None:
+        return "same" if source is target else "assumed"
+    if same_ground(source, target):
+        return "same"
+    try:
+        pyproj.Transformer.from_crs(source, target, always_xy=True)
+    except ProjError:
+        return "assumed" if _alike(source, target) else "transform"
+    return "transform"
 
 
 def bring_to(

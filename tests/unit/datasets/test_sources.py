@@ -13,7 +13,6 @@ from treedet.datasets.sources import (
     place_of,
     scale_boxes,
     split_by_place,
-    tiles_of,
 )
 from treedet.errors import ConfigError
 
@@ -71,15 +70,6 @@ def test_no_place_is_on_both_sides_of_a_split() -> None:
 def test_one_place_alone_is_never_split() -> None:
     images = [image("YELL.png")]
     assert split_by_place(images, share=0.5, seed=0) == (images, [])
-
-
-def test_tiles_keep_crowns_that_are_mostly_inside() -> None:
-    whole = image("x.png", side=200, boxes=[[10, 10, 30, 30], [90, 10, 120, 30], [80, 110, 104, 130]])
-    tiles = list(tiles_of(whole, 100))
-    assert len(tiles) == 4
-    assert [len(t.boxes) for t in tiles] == [1, 1, 1, 0]
-    np.testing.assert_allclose(tiles[1].boxes, [[0, 10, 20, 30]])
-    np.testing.assert_allclose(tiles[2].boxes, [[80, 10, 100, 30]])
 
 
 def test_scaling_boxes_keeps_centres() -> None:

@@ -1,9 +1,13 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from factories import tiny_spec
+from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
 
-from treedet.models.anchors import anchor_boxes
-from treedet.models.losses import LossConfig, Targets, detection_loss
+from treedet.models.anchors import IGNORED, anchor_boxes, decode, match
+from treedet.models.loss_config import LossConfig
+from treedet.models.losses import Targets, detection_loss
 from treedet.models.trunk import Trunk
 
 SIDE = 64
@@ -73,3 +77,98 @@ def test_box_weight_scales_the_box_loss() -> None:
     one = detection_loss(logits, deltas, anchors, target, config=LossConfig(box_weight=1.0))
     three = detection_loss(logits, deltas, anchors, target, config=LossConfig(box_weight=3.0))
     assert (three.total - one.total).item() == pytest.approx(2 * one.boxes.item(), rel=1e-5)
+
+
+def test_ground_where_nothing_is_known_is_no_background() -> None:
+    spec = tiny_spec()
+    anchors = anchor_boxes(spec, SIDE, SIDE)
+    known = torch.ones(SIDE, SIDE, dtype=torch.bool)
+    known[:, SIDE // 2 :] = False
+    logits = torch.zeros(1, len(anchors), 1, requires_grad=True)
+    detection_loss(
+        logits, torch.zeros(1, len(anchors), 4), anchors, [replace(targets([]), known=known)]
+    ).total.backward()
+    assert logits.grad is not None
+    unknown = (anchors[:, 0] + anchors[:, 2]) / 2 >= SIDE / 2
+    assert unknown.any()
+    assert not unknown.all()
+    assert (logits.grad[0, unknown] == 0).all()
+    assert (logits.grad[0, ~unknown] != 0).all()
+
+
+def test_a_crown_on_unknown_ground_is_still_learned() -> None:
+    spec = tiny_spec()
+    anchors = anchor_boxes(spec, SIDE, SIDE)
+    target = targets([[20, 20, 50, 50]])
+    dark = replace(target, known=torch.zeros(SIDE, SIDE, dtype=torch.bool))
+    logits = torch.zeros(1, len(anchors), 1, requires_grad=True)
+    loss = detection_loss(logits, torch.zeros(1, len(anchors), 4), anchors, [dark])
+    loss.total.backward()
+    matched = match(anchors, target.boxes, target.classes < 0)
+    assert logits.grad is not None
+    assert torch.equal(logits.grad[0, :, 0] != 0, matched >= 0)
+    assert loss.boxes > 0
+
+
+def test_each_window_has_ground_of_its_own() -> None:
+    spec = tiny_spec()
+    anchors = anchor_boxes(spec, SIDE, SIDE)
+    dark = replace(targets([]), known=torch.zeros(SIDE, SIDE, dtype=torch.bool))
+    logits = torch.zeros(3, len(anchors), 1, requires_grad=True)
+    detection_loss(
+        logits, torch.zeros(3, len(anchors), 4), anchors, [targets([]), dark, targets([])]
+    ).total.backward()
+    assert logits.grad is not None
+    assert [bool((row != 0).any()) for row in logits.grad] == [True, False, True]
+
+
+def plain_loss(
+    logits: torch.Tensor, deltas: torch.Tensor, anchors: torch.Tensor, batch: list[Targets]
+) -> torch.Tensor:
+    """Return the loss by going through the windows one by one."""
+    total, positives = torch.zeros(()), 0
+    for logit, delta, target in zip(logits, deltas, batch, strict=True):
+        matched = match(anchors, target.boxes, target.classes < 0)
+        positive = matched >= 0
+        positives += int(positive.sum())
+        wanted = torch.zeros_like(logit)
+        wanted[positive, target.classes[matched[positive]]] = 1
+        focal = sigmoid_focal_loss(logit, wanted)
+        total = total + focal[matched != IGNORED].sum()
+        predicted = decode(delta[positive], anchors[positive])
+        total = total + 2 * generalized_box_iou_loss(predicted, target.boxes[matched[positive]], reduction="sum")
+    return total / max(1, positives)
+
+
+def test_a_batch_costs_what_its_windows_cost_one_by_one() -> None:
+    anchors = anchor_boxes(tiny_spec(), SIDE, SIDE)
+    torch.manual_seed(0)
+    batch = [
+        targets([[5, 5, 30, 28], [20, 20, 50, 60], [40, 2, 62, 20]], [0, 1, -1]),
+        targets([]),
+        targets([[8, 10, 40, 44]], [1]),
+    ]
+    logits = torch.randn(3, len(anchors), 2, requires_grad=True)
+    deltas = (0.1 * torch.randn(3, len(anchors), 4)).requires_grad_()
+    ours = detection_loss(logits, deltas, anchors, batch).total
+    plain = plain_loss(logits, deltas, anchors, batch)
+    torch.testing.assert_close(ours, plain)
+    for one, other in zip(
+        torch.autograd.grad(ours, (logits, deltas)), torch.autograd.grad(plain, (logits, deltas)), strict=True
+    ):
+        torch.testing.assert_close(one, other)
+
+
+def test_targets_move_whole() -> None:
+    moved = targets([[1, 2, 3, 4]]).to("cpu")
+    assert moved.known is None
+    known = torch.ones(4, 4, dtype=torch.bool)
+    there = replace(targets([[1, 2, 3, 4]]), known=known).to("meta")
+    assert there.known is not None
+    assert {there.boxes.device.type, there.classes.device.type, there.known.device.type} == {"meta"}
+
+
+def test_windows_and_targets_must_be_as_many() -> None:
+    anchors = anchor_boxes(tiny_spec(), SIDE, SIDE)
+    with pytest.raises(ValueError, match="2 windows has 1 targets"):
+        detection_loss(torch.zeros(2, len(anchors), 1), torch.zeros(2, len(anchors), 4), anchors, [targets([])])

@@ -1,0 +1,269 @@
+"""``treedet train``: the report and the windows before, progress, and the model, curves and mistakes after."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from treedet.commands.bars import TrainingBar
+from treedet.core.spec import DEFAULT_POINT
+from treedet.datasets.annotated import AnnotatedRaster, pair
+from treedet.display.curves import curves
+from treedet.display.sheets import MOST_WINDOWS, SQUARE_M, Outcome, choose_squares, hits_sheet, windows_sheet
+from treedet.errors import ConfigError, OutputError, SparseAnnotationError
+from treedet.inference.detector import load
+from treedet.models.backends.allocator import keep_memory
+from treedet.rasters.listing import list_rasters
+from treedet.training.callbacks import write_history
+from treedet.training.config import TrainConfig
+from treedet.training.fine_tune import FineTuned, fine_tune, sampled_windows
+from treedet.training.options import TrainOptions
+from treedet.training.plan import Plan, Recipe
+from treedet.training.run_folder import RunFolder
+from treedet.vectors.crowns_writer import refuse_existing
+from treedet.vectors.truth import TruthOptions
+
+SUFFIX = ".safetensors"
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Everything a training writes, named after the model file.
+
+    Attributes:
+        model: The model file.
+    """
+
+    model: Path
+
+    def beside(self, name: str) -> Path:
+        """Return the path of a file that goes with the model."""
+        return self.model.with_name(f"{self.model.stem}-{name}")
+
+    @property
+    def windows(self) -> Path:
+        """Sheet of training windows."""
+        return self.beside("training-windows.png")
+
+    @property
+    def mistakes(self) -> Path:
+        """Sheet of validation squares."""
+        return self.beside("validation.png")
+
+    @property
+    def curves(self) -> Path:
+        """Loss and scores by epoch, drawn."""
+        return self.beside("curves.png")
+
+    @property
+    def history(self) -> Path:
+        """Loss and scores by epoch, as a table."""
+        return self.beside("history.csv")
+
+    @property
+    def check(self) -> Path:
+        """Confident detections that nobody annotated."""
+        return self.beside("annotation-check.gpkg")
+
+    @property
+    def run(self) -> Path:
+        """Folder of checkpoints; removed at success."""
+        return self.model.with_name(f"{self.model.name}.training")
+
+    def refuse(self) -> None:
+        """Raise if something would be overwritten, the run folder aside.
+
+        Raises:
+            OutputError: A file exists.
+        """
+        for path in (self.model, self.windows, self.mistakes, self.curves, self.history):
+            refuse_existing(path)
+
+
+def run(
+    raster: str,
+    crowns: str,
+    output: str,
+    options: TrainOptions,
+    config: TrainConfig,
+    *,
+    model: str | None,
+    device: str,
+    resume: bool,
+    overwrite: bool,
+) -> FineTuned:
+    """Fine-tune a model and write it, with pictures, showing progress.
+
+    Raises:
+        TreedetError: Something the user can mend.
+    """
+    outputs = Outputs(_checked(output))
+    if not resume:
+        RunFolder(outputs.run).refuse()
+    if not resume and not overwrite:
+        outputs.refuse()
+    keep_memory()
+    detector = load(model, device=device)
+    plots, validation = _plots(raster, crowns, options)
+    if device != "auto" and "accelerator" not in config.trainer:
+        config = replace(config, trainer={"accelerator": "gpu" if device == "cuda" else device, **config.trainer})
+    with _check_written(outputs), TrainingBar() as bar:
+        result = fine_tune(
+            detector,
+            plots,
+            validation=validation,
+            config=config,
+            recipe=_recipe(options),
+            run=outputs.run,
+            resume=resume,
+            watch=bar.show,
+            before=lambda plan: _introduce(plan, outputs),
+        )
+    result.detector.save(outputs.model, overwrite=overwrite or resume)
+    write_history(outputs.history, result.history)
+    curves(outputs.curves, result.history, best_epoch=result.best_epoch)
+    if result.predictions:
+        _draw_mistakes(result, outputs.mistakes)
+    shutil.rmtree(outputs.run, ignore_errors=True)
+    for line in _closing(result, outputs):
+        sys.stdout.write(line + "\n")
+    return result
+
+
+def _checked(output: str) -> Path:
+    path = Path(output)
+    if path.suffix.lower() != SUFFIX:
+        raise OutputError(f"{path}: a model file ends in {SUFFIX}, found {path.suffix or 'no suffix'!r}")
+    if not path.parent.is_dir():
+        raise OutputError(f"folder {path.parent} does not exist; make it first")
+    return path
+
+
+def _plots(
+    raster: str, crowns: str, options: TrainOptions
+) -> tuple[list[AnnotatedRaster], list[AnnotatedRaster] | None]:
+    truth = TruthOptions(columns=options.columns, crs=options.crs, diameter=options.diameter, drop=options.drop)
+
+    def paired(rasters: str | list[str], annotation: str) -> list[AnnotatedRaster]:
+        return pair(rasters, annotation, aoi=options.aoi, gsd=options.gsd, bands=options.bands, truth=truth)
+
+    if options.validation is None:
+        return paired(raster, crowns), None
+    if options.validation_crowns is not None:
+        return paired(raster, crowns), paired(options.validation, options.validation_crowns)
+    # Together, so that the annotation is read once and a crown of either side is not said to lie outside.
+    to_train, to_validate = list_rasters(raster), list_rasters(options.validation)
+    if both := sorted(set(to_train) & set(to_validate)):
+        raise ConfigError(f"{both[0]} is to be trained and validated on; give other rasters with --validation")
+    plots = {plot.path: plot for plot in paired([*to_train, *to_validate], crowns)}
+    train, held = ([plots[path] for path in paths if path in plots] for paths in (to_train, to_validate))
+    if not held:
+        raise ConfigError(f"no raster of --validation {options.validation} is annotated in {crowns}")
+    return train, held
+
+
+def _recipe(options: TrainOptions) -> Recipe:
+    return Recipe(
+        annotation="partial" if options.partial else "complete" if options.complete else "check",
+        classes=options.classes,
+        comes_from=options.comes_from,
+        from_scratch=options.from_scratch,
+        model_gsd=options.model_gsd,
+        max_crown=options.max_crown,
+        validation_share=options.validation_share,
+        memory_mb=options.memory_mb,
+    )
+
+
+@contextmanager
+def _check_written(outputs: Outputs) -> Iterator[None]:
+    """Write what nobody annotated to a file before the user is told."""
+    try:
+        yield
+    except SparseAnnotationError as error:
+        error.check.write(outputs.check)
+        raise SparseAnnotationError(f"{error}; they are in {outputs.check}", check=error.check) from None
+
+
+def _introduce(plan: Plan, outputs: Outputs) -> None:
+    """Print the report and draw windows, before the first step."""
+    for line in plan.preflight.lines():
+        sys.stdout.write(line + "\n")
+    drawn = sampled_windows(plan, MOST_WINDOWS)
+    windows_sheet(
+        outputs.windows,
+        [(pixels, boxes, classes) for pixels, boxes, classes, _ in drawn],
+        plan.spec.labels.classes,
+        gsd=plan.spec.gsd,
+        title=f"What training sees: {MOST_WINDOWS} windows with their crowns",
+        known=[known for *_, known in drawn],
+    )
+    sys.stdout.write(f"look       {outputs.windows}\n")
+    sys.stdout.flush()
+
+
+def _draw_mistakes(result: FineTuned, path: Path) -> None:
+    """Draw validation squares at the default operating point."""
+    threshold = result.detector.spec.threshold()
+    parts = result.plan.split.validation
+    outcomes = []
+    for part, prediction in zip(parts, result.predictions, strict=True):
+        kept = np.flatnonzero(prediction.counts_at(threshold))
+        true, found = prediction.matched(threshold)
+        grid = part.plot.grid
+        truth_hit = np.zeros(len(prediction.truth), dtype=bool)
+        truth_hit[true] = True
+        outcomes.append(
+            Outcome(
+                name=Path(part.plot.path).name,
+                width=grid.width,
+                height=grid.height,
+                gsd=grid.gsd,
+                truth=prediction.truth,
+                predicted=prediction.boxes[kept],
+                truth_hit=truth_hit,
+                predicted_hit=np.isin(kept, found),
+            )
+        )
+    widest = max((float(np.quantile(p.plot.diameters_m, 0.95)) for p in parts if len(p.plot)), default=0.0)
+    squares = []
+    for position, window in choose_squares(outcomes, side_m=max(SQUARE_M, 4 * widest)):
+        with parts[position].plot.open() as raster:
+            tile = raster.read(window)
+        squares.append(outcomes[position].square(window, tile.pixels))
+    hits_sheet(path, squares, title=f"Validation at score {threshold:.2f}")
+
+
+def quoted(path: str) -> str:
+    """Return a path as it can be pasted into a shell.
+
+    >>> quoted("my stand.tif"), quoted("stand.tif")
+    ('"my stand.tif"', 'stand.tif')
+    """
+    return json.dumps(path, ensure_ascii=False) if " " in path else path
+
+
+def _closing(result: FineTuned, outputs: Outputs) -> list[str]:
+    spec = result.detector.spec
+    lines = [f"ended      {result.stopped}; weights of epoch {result.best_epoch} are kept"]
+    for name, point in spec.operating_points.items():
+        if not math.isnan(point.f1):
+            default = " (default)" if name == DEFAULT_POINT else ""
+            lines.append(
+                f"{name:<10} score {point.threshold:.2f}: on validation recall {point.recall:.2f}, precision "
+                f"{point.precision:.2f}, F1 {point.f1:.2f}{default}"
+            )
+    pictures = [outputs.curves, *([outputs.mistakes] if result.predictions else [])]
+    lines.append(f"look       {', '.join(str(path) for path in pictures)}")
+    lines.append(f"model      {outputs.model}")
+    first = result.plan.split.train[0].plot.path
+    lines.append(f"next       treedet predict {quoted(first)} crowns.gpkg --model {quoted(str(outputs.model))}")
+    return lines

@@ -1,0 +1,70 @@
+"""Which rasters a user means by a file, a folder, a glob or a list."""
+
+from __future__ import annotations
+
+import glob
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from treedet.errors import UnreadableRasterError
+
+log = logging.getLogger("treedet")
+
+SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".vrt", ".jp2")
+"""Files of a folder that are taken for rasters."""
+LIST_SUFFIX = ".txt"
+
+
+def list_rasters(rasters: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[str]:
+    """Return the paths of the rasters a user means; nothing is opened.
+
+    Args:
+        rasters: A file or URL; a folder, which stands for the rasters directly in it, by suffix and in the order of
+            their names; a glob (``**`` goes into folders); a ``.txt`` file with one path a line, relative to itself;
+            or a sequence of any of these.
+
+    Returns:
+        Each raster once, in the order given.
+
+    Raises:
+        UnreadableRasterError: A folder or a glob holds no raster, a list names none, or nothing is given.
+    """
+    if isinstance(rasters, str | os.PathLike):
+        return list(dict.fromkeys(_expand(os.fspath(rasters))))
+    paths = list(dict.fromkeys(path for item in rasters for path in _expand(os.fspath(item))))
+    if not paths:
+        raise UnreadableRasterError("no raster is given; give a file, a folder, a glob or a .txt list of paths")
+    return paths
+
+
+def _expand(text: str) -> list[str]:
+    path = Path(text)
+    if path.is_dir():
+        found = sorted(str(entry) for entry in path.iterdir() if _is_raster(entry))
+        return _said(found, f"the folder {text}", f"a folder must hold files ending in {', '.join(SUFFIXES)}")
+    if path.suffix.lower() == LIST_SUFFIX and path.is_file():
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+        named = [line for line in lines if line and not line.startswith("#")]
+        found = [line if _is_remote(line) else str(path.parent / line) for line in named]
+        return _said(found, f"the list {text}", "a list holds one path a line")
+    if not path.exists() and not _is_remote(text) and glob.has_magic(text):
+        found = sorted(entry for entry in glob.glob(text, recursive=True) if _is_raster(Path(entry)))  # noqa: PTH207 -- absolute patterns
+        return _said(found, f"the pattern {text}", "check it, and put it in quotes on a command line")
+    return [text]
+
+
+def _said(found: list[str], what: str, advice: str) -> list[str]:
+    if not found:
+        raise UnreadableRasterError(f"{what} names no raster; {advice}")
+    log.info("%s: %d rasters", what, len(found))
+    return found
+
+
+def _is_raster(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+
+
+def _is_remote(text: str) -> bool:
+    return "://" in text or text.startswith("/vsi")

@@ -1,0 +1,169 @@
+"""Fine-tuning: from a model and annotated rasters to a model of that forest."""
+
+from __future__ import annotations
+
+import json
+import logging
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning.loggers import Logger
+
+from treedet.core.spec import DEFAULT_POINT, ModelSpec, OperatingPoint
+from treedet.datasets.annotated import AnnotatedRaster
+from treedet.inference.detector import Detector
+from treedet.models.backends.eager import EagerBackend
+from treedet.models.network import NetworkDetector
+from treedet.models.transfer import TransferReport
+from treedet.training.callbacks import Watch
+from treedet.training.config import TrainConfig
+from treedet.training.loop import FitResult, fit
+from treedet.training.module import CrownModule
+from treedet.training.operating_points import Prediction, choose_points
+from treedet.training.plan import Plan, Recipe, make_plan
+from treedet.training.validation import Validator
+
+log = logging.getLogger("treedet")
+
+PACKAGES = ("treedet", "torch", "torchvision", "pytorch-lightning", "albumentations", "numpy", "rasterio")
+
+
+@dataclass(frozen=True, eq=False)
+class FineTuned:
+    """What a fine-tuning gave.
+
+    Attributes:
+        detector: The new model, ready to predict and to be saved.
+        transfer: What of the starting model was kept, copied, initialised and dropped; None from random weights.
+        history: One row of figures per epoch.
+        best_epoch: Epoch whose weights are kept, from 1.
+        stopped: Why training ended.
+        predictions: Truth and prediction of each validation part, in pixels of its raster's grid.
+        plan: Everything that was decided before the first step.
+    """
+
+    detector: Detector
+    transfer: TransferReport | None
+    history: list[dict[str, float]]
+    best_epoch: int
+    stopped: str
+    predictions: tuple[Prediction, ...]
+    plan: Plan
+
+
+def fine_tune(
+    detector: Detector,
+    plots: Sequence[AnnotatedRaster],
+    *,
+    validation: Sequence[AnnotatedRaster] | None = None,
+    config: TrainConfig | None = None,
+    recipe: Recipe | None = None,
+    run: str | Path | None = None,
+    resume: bool = False,
+    logger: Logger | Sequence[Logger] | None = None,
+    watch: Watch | None = None,
+    before: Callable[[Plan], None] | None = None,
+) -> FineTuned:
+    """Teach a model a forest.
+
+    Args:
+        detector: Model to start from.
+        plots: Annotated rasters to train on.
+        validation: Annotated rasters to validate on; by default blocks of the training rasters are held out.
+        config: How long, how fast and with which precision to train.
+        recipe: What is made of the annotation and of the starting model.
+        run: Folder for checkpoints and history, kept; by default a temporary one.
+        resume: Go on with the run in that folder.
+        logger: Lightning loggers.
+        watch: Told after each step where the run stands.
+        before: Shown the plan before the first step, to print it, draw windows, or stop by raising.
+
+    Raises:
+        SparseAnnotationError: The starting model confidently finds crowns that nobody annotated.
+        TreedetError: Something else can not work, or training broke down.
+    """
+    plan = make_plan(detector, plots, validation=validation, config=config, recipe=recipe)
+    if before is not None:
+        before(plan)
+    validator = Validator(plan.split.validation, plan.spec) if plan.preflight.validation.total else None
+    module = CrownModule(
+        plan.spec,
+        plan.config,
+        trunk=plan.trunk,
+        fresh_rows=plan.fresh,
+        validate=validator,
+    )
+    with tempfile.TemporaryDirectory() if run is None else nullcontext(str(run)) as folder:
+        result = fit(
+            module,
+            plan.pools,
+            plan.config,
+            run=Path(folder),
+            resume=resume,
+            logger=logger,
+            watch=watch,
+            facts=plan.facts,
+        )
+    predictions = tuple(validator.predictions(result.best)) if validator is not None else ()
+    points = choose_points(predictions) if predictions else plan.spec.operating_points
+    spec = replace(plan.spec, operating_points=points, provenance=provenance(plan, result, points))
+    backend = EagerBackend(result.best)
+    trained = Detector(NetworkDetector(backend, spec), name="fine-tuned model", trunk=result.best)
+    return FineTuned(trained, plan.transfer, result.history, result.best_epoch, result.stopped, predictions, plan)
+
+
+def provenance(plan: Plan, result: FitResult, points: Mapping[str, OperatingPoint]) -> dict[str, Any]:
+    """Return where a model comes from, JSON-able: start, data, settings, package versions and scores."""
+    scores = asdict(points[DEFAULT_POINT]) if plan.preflight.validation.total else "not validated"
+    facts: dict[str, Any] = {
+        **plan.facts,
+        "transfer": None if plan.transfer is None else plan.transfer.to_dict(),
+        "crowns": plan.preflight.to_dict(),
+        "config": asdict(plan.config),
+        "seed": plan.config.seed,
+        "packages": installed(),
+        "validation": scores,
+        "best epoch": result.best_epoch,
+        "epochs": len(result.history),
+        "skipped steps": result.skipped_steps,
+        "ended": result.stopped,
+    }
+    plain: dict[str, Any] = json.loads(json.dumps(facts, default=str))
+    return plain
+
+
+def installed() -> dict[str, str]:
+    """Return the versions of the packages that a result depends on."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "unknown"
+    return found
+
+
+def sampled_windows(plan: Plan, count: int) -> list[tuple[Any, Any, Any, Any]]:
+    """Draw the first training windows of a plan: pixels, boxes, classes and known ground of each."""
+    from treedet.datasets.samples import CrownWindows  # noqa: PLC0415
+
+    windows = CrownWindows(plan.pools, config=plan.config.samples, seed=plan.config.seed)
+    drawn = []
+    for index in range(count):
+        pixels, targets = windows[0, index]
+        known = None if targets.known is None else targets.known.numpy()
+        drawn.append((pixels.numpy(), targets.boxes.numpy(), targets.classes.numpy(), known))
+    return drawn
+
+
+def spec_lines(spec: ModelSpec) -> list[str]:
+    """Return the operating points of a model, one line each."""
+    return [
+        f"{name:9} score {p.threshold:.2f}: recall {p.recall:.2f}, precision {p.precision:.2f}, F1 {p.f1:.2f}"
+        for name, p in spec.operating_points.items()
+    ]

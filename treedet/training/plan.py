@@ -1,0 +1,270 @@
+"""Everything decided about a fine-tuning before its first step: ground, classes, architecture, weights, windows."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import shapely
+import torch
+from torch import Tensor
+
+from treedet.core.labels import LabelSchema
+from treedet.core.spec import DEFAULT_POINT, ModelSpec, OperatingPoint
+from treedet.datasets.annotated import AnnotatedRaster
+from treedet.datasets.ground import ground_of
+from treedet.datasets.samples import Pool
+from treedet.datasets.split import Part, Split, split_blocks, whole
+from treedet.errors import ConfigError, SparseAnnotationError
+from treedet.inference.detector import Detector
+from treedet.models.build import build, weights_of
+from treedet.models.transfer import TransferReport, fresh_rows, transfer
+from treedet.models.trunk import Trunk
+from treedet.training.annotation_check import AnnotationCheck, check_annotation
+from treedet.training.config import TrainConfig
+from treedet.training.fit_spec import CrownFacts, fit_spec
+from treedet.training.module import random_trunk
+from treedet.training.preflight import Preflight
+
+log = logging.getLogger("treedet")
+
+Annotation = Literal["check", "partial", "complete"]
+
+CALM_SHARE = 0.15
+"""Last share of the epochs, in which windows are varied little, so that training ends on what imagery looks like."""
+SAMPLED_BYTES = 2**20
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is made of the annotation and of the starting model.
+
+    Attributes:
+        annotation: What ground without a crown means where there is no AOI: ``check`` asks the starting model and
+            stops where it disagrees, ``complete`` takes it as background, ``partial`` leaves out what the starting
+            model confidently finds there.
+        classes: Classes to detect; by default those of the annotation. A single one stands for all crowns.
+        comes_from: Class of the starting model that a new class starts as a copy of.
+        from_scratch: Start from random weights instead of the model's.
+        model_gsd: Metres per pixel the model shall see; by default set from the crowns.
+        max_crown: Widest crown expected, in metres; by default set from the crowns.
+        validation_share: Share of crowns held out, where no validation rasters are given; 0 for none.
+        memory_mb: Pixels of all rasters together that are kept decoded, in MiB.
+    """
+
+    annotation: Annotation = "check"
+    classes: tuple[str, ...] | None = None
+    comes_from: Mapping[str, str] = field(default_factory=dict)
+    from_scratch: bool = False
+    model_gsd: float | None = None
+    max_crown: float | None = None
+    validation_share: float = 0.2
+    memory_mb: float = 2048.0
+
+    def __post_init__(self) -> None:
+        if self.annotation not in ("check", "partial", "complete"):
+            raise ConfigError(f"annotation {self.annotation!r} is unknown; accepted are check, partial, complete")
+        if not 0 <= self.validation_share < 1:
+            raise ConfigError(f"validation_share must be at least 0 and below 1, found {self.validation_share}")
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A fine-tuning that is ready to start.
+
+    Attributes:
+        split: Ground to train and to validate on.
+        spec: The new model.
+        trunk: Weights to start from.
+        fresh: Bool, class rows that were initialised afresh.
+        transfer: What of the starting model was kept; None where training starts from random weights.
+        preflight: What is known before the first step.
+        config: Settings, completed.
+        pools: What windows are drawn from.
+        check: What the starting model said about the annotation; None where nobody asked it.
+        facts: JSON-able facts about data and start, for provenance and for resuming.
+    """
+
+    split: Split
+    spec: ModelSpec
+    trunk: Trunk
+    fresh: Tensor
+    transfer: TransferReport | None
+    preflight: Preflight
+    config: TrainConfig
+    pools: tuple[Pool, ...]
+    check: AnnotationCheck | None
+    facts: Mapping[str, Any]
+
+
+def make_plan(
+    detector: Detector,
+    plots: Sequence[AnnotatedRaster],
+    *,
+    validation: Sequence[AnnotatedRaster] | None = None,
+    config: TrainConfig | None = None,
+    recipe: Recipe | None = None,
+) -> Plan:
+    """Decide everything about a fine-tuning.
+
+    Args:
+        detector: Model to start from.
+        plots: Annotated rasters to train on.
+        validation: Annotated rasters to validate on; by default blocks of the training rasters are held out.
+        config: Settings.
+        recipe: What is made of annotation and model.
+
+    Raises:
+        SparseAnnotationError: The starting model confidently finds crowns that nobody annotated.
+        TreedetError: Something else can not work; see :meth:`Preflight.check`.
+    """
+    config, recipe = config or TrainConfig(), recipe or Recipe()
+    if not plots:
+        raise ConfigError("training needs at least one annotated raster, found none")
+    plots, held = renamed([list(plots), list(validation or [])], detector.spec.labels.classes, recipe.classes)
+    check = _check(detector, plots, recipe)
+    if check is not None and recipe.annotation == "partial":
+        plots = check.partial()
+    if validation is not None:
+        split = Split(whole(plots), whole(held))
+    elif recipe.validation_share:
+        split = split_blocks(plots, share=recipe.validation_share, seed=config.seed)
+    else:
+        split = Split(whole(plots), ())
+    spec, decisions = _spec(detector.spec, split, recipe)
+    trunk, report, fresh = _weights(detector, spec, recipe, config.seed)
+    config = _completed(config, spec)
+    preflight = Preflight.of(
+        split.train,
+        split.validation,
+        spec=spec,
+        config=config,
+        decisions=decisions,
+        transfer=["random weights"] if report is None else report.lines(),
+    )
+    preflight.check()
+    share = recipe.memory_mb / len(split.train)
+    finest, classes = config.samples.finest_gsd, spec.labels.classes
+    grounds = [ground_of(part, classes, finest_gsd=finest, memory_mb=share) for part in split.train]
+    facts = {
+        "start": "random weights" if report is None else f"{detector.name} ({detector.model.identity['model'][:12]})",
+        "data": data_digest([*split.train, *split.validation]),
+        "rasters": [part.plot.path for part in split.train],
+        "validation rasters": [part.plot.path for part in split.validation],
+    }
+    return Plan(split, spec, trunk, fresh, report, preflight, config, (Pool(grounds),), check, facts)
+
+
+def renamed(
+    groups: Sequence[list[AnnotatedRaster]], known: tuple[str, ...], wanted: tuple[str, ...] | None
+) -> list[list[AnnotatedRaster]]:
+    """Give classes the starting model's spelling, or the names a user wants.
+
+    Raises:
+        ConfigError: A crown has a class that is not among several wanted.
+    """
+    found = Counter(str(name) for group in groups for plot in group for name in plot.labels)
+    spelling = {name.lower(): name for name in (*known, *(wanted or ()))}
+    names = {name: spelling.get(name.lower(), name) for name in found}
+    if wanted is not None and len(wanted) == 1:
+        names = dict.fromkeys(found, wanted[0])
+    elif wanted is not None and (strange := sorted(set(names.values()) - set(wanted))):
+        raise ConfigError(
+            f"{found[strange[0]]} crowns are {strange[0]!r}, which is not among the classes {list(wanted)}; add it, "
+            "or give a single class for all crowns"
+        )
+    if changed := {old: new for old, new in names.items() if old != new}:
+        log.info("classes renamed: %s", ", ".join(f"{old} to {new}" for old, new in changed.items()))
+    return [[plot.renamed(names) for plot in group] for group in groups]
+
+
+def _check(detector: Detector, plots: Sequence[AnnotatedRaster], recipe: Recipe) -> AnnotationCheck | None:
+    # Inside an AOI annotation is complete by declaration.
+    asked = [plot for plot in plots if plot.aoi is None or recipe.annotation == "partial"]
+    if recipe.annotation == "complete" or recipe.from_scratch or not asked:
+        return None
+    if recipe.annotation == "partial":
+        return check_annotation(detector.model, plots)
+    check = check_annotation(detector.model, asked)
+    if check.suspicious:
+        raise SparseAnnotationError(check.message(), check=check)
+    return check
+
+
+def _spec(start: ModelSpec, split: Split, recipe: Recipe) -> tuple[ModelSpec, list[str]]:
+    """Return the new model's spec, and a line for each thing that was set from the crowns."""
+    train = split.train
+    sides = np.concatenate([_sides_m(part) for part in train])
+    labels = Counter(str(name) for part in train for name in part.plot.labels[part.mine])
+    facts = CrownFacts(
+        diameters_m=np.concatenate([part.plot.diameters_m[part.mine] for part in train]),
+        sides_m=sides,
+        raster_gsds=tuple(part.plot.grid.gsd for part in train),
+        classes=dict(labels),
+    )
+    classes = recipe.classes or classes_in_order(start.labels.classes, labels)
+    spec, decisions = fit_spec(start, facts, gsd=recipe.model_gsd, max_crown=recipe.max_crown, classes=classes)
+    points = {DEFAULT_POINT: OperatingPoint(threshold=start.threshold())}
+    labelled = replace(spec, labels=LabelSchema(classes), operating_points=points, temperature=1.0, provenance={})
+    return labelled, decisions
+
+
+def _sides_m(part: Part) -> np.ndarray[Any, np.dtype[np.float64]]:
+    boxes, grid = part.plot.boxes[part.mine], part.plot.grid
+    sides: np.ndarray[Any, np.dtype[np.float64]] = (boxes[:, 2:] - boxes[:, :2]) * [grid.gsd_x, grid.gsd_y]
+    return sides
+
+
+def classes_in_order(known: tuple[str, ...], found: Mapping[str, int]) -> tuple[str, ...]:
+    """Return the classes found, those the starting model knows first and in its order.
+
+    >>> classes_in_order(("tree",), {"bird": 3, "tree": 9, "ant": 1})
+    ('tree', 'ant', 'bird')
+    """
+    return (*(name for name in known if name in found), *sorted(set(found) - set(known)))
+
+
+def _weights(
+    detector: Detector, spec: ModelSpec, recipe: Recipe, seed: int
+) -> tuple[Trunk, TransferReport | None, Tensor]:
+    if detector.trunk is None:
+        raise ConfigError(f"{detector.name} has no weights to start from; load a network")
+    if recipe.from_scratch:
+        trunk = random_trunk(spec, seed)
+        rows = trunk.head.classification_head.cls_logits.out_channels
+        return trunk, None, torch.ones(rows, dtype=torch.bool)
+    tensors, report = transfer(
+        weights_of(detector.trunk), detector.spec, spec, comes_from=recipe.comes_from, seed=seed
+    )
+    return build(spec, tensors), report, fresh_rows(report, spec)
+
+
+def _completed(config: TrainConfig, spec: ModelSpec) -> TrainConfig:
+    """Return the settings with what follows from others filled in."""
+    samples = replace(config.samples, gsd=spec.gsd)
+    if samples.calm_from is None and samples.radiometry == "strong":
+        samples = replace(samples, calm_from=config.epochs - int(CALM_SHARE * config.epochs))
+    return replace(config, samples=samples)
+
+
+def data_digest(parts: Sequence[Part]) -> str:
+    """Return a SHA-256 of rasters and crowns: sizes and a sample of each file's bytes, all boxes, names and areas."""
+    total = hashlib.sha256()
+    for part in parts:
+        path = Path(part.plot.path)
+        if path.is_file():
+            total.update(str(path.stat().st_size).encode())
+            with path.open("rb") as file:
+                total.update(file.read(SAMPLED_BYTES))
+        total.update(np.ascontiguousarray(part.plot.boxes).tobytes())
+        total.update("\n".join(str(name) for name in part.plot.labels).encode())
+        total.update(np.ascontiguousarray(part.mine).tobytes())
+        total.update(np.ascontiguousarray(part.plot.ignored).tobytes())
+        total.update(shapely.to_wkb(part.area) if part.area is not None else b"whole")
+    return total.hexdigest()

@@ -1,0 +1,327 @@
+"""Somebody's annotations, in whatever format, as crowns; and those of one raster in its CRS."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyproj
+import shapely
+from pyproj.exceptions import CRSError
+
+from treedet.core.crowns import DTYPES
+from treedet.core.grid import Grid
+from treedet.errors import ConfigError, CrownsError, CrsMismatchError, DegenerateCrownError
+from treedet.vectors.crs import bring_to, relation
+from treedet.vectors.truth_columns import Said, filled, what_columns_say
+from treedet.vectors.truth_formats import open_rows
+from treedet.vectors.truth_rows import Rows, repeated, usable
+
+logger = logging.getLogger("treedet")
+
+
+@dataclass(frozen=True)
+class TruthOptions:
+    """How annotations are read.
+
+    Attributes:
+        columns: Names of columns, ours to the file's: ``{"label": "Class", "species": "SP_CODE", "diameter":
+            "crown_w", "x": "E", "y": "N"}``. Keys other than label, diameter, x and y are attributes.
+        crs: CRS of the file, overriding what it says: anything that names one, such as ``EPSG:32633``.
+        diameter: Metres; crown diameter of points without a column of diameters.
+        drop: Leave out rows that can not be used instead of raising.
+    """
+
+    columns: Mapping[str, str] = field(default_factory=dict)
+    crs: str | None = None
+    diameter: float | None = None
+    drop: bool = False
+
+    def __post_init__(self) -> None:
+        if self.diameter is not None and not (math.isfinite(self.diameter) and self.diameter > 0):
+            raise ConfigError(f"diameter must be a positive number of metres, found {self.diameter}")
+
+    @property
+    def known_crs(self) -> pyproj.CRS | None:
+        """The CRS asked for; a ConfigError says that it names none."""
+        if self.crs is None:
+            return None
+        try:
+            return pyproj.CRS.from_user_input(self.crs)
+        except CRSError as error:
+            raise ConfigError(f"crs={self.crs!r} names no CRS; accepted are EPSG:32633, WKT or PROJ text") from error
+
+
+@dataclass(frozen=True, eq=False)
+class Annotations:
+    """Annotated crowns of one file or folder.
+
+    Attributes:
+        path: The file, as given.
+        table: Columns of the crowns table with score 1; ``area_m2``, ``crown_m2`` and ``diameter_m`` are NaN until
+            :func:`on_raster` knows the ground, except that points carry their diameter. Points stay points until
+            then. The index counts rows of the file from 1. ``source`` is the image a row names, empty on a map.
+        images: Images that a pixel format names, those without a crown included; empty on a map.
+        in_pixels: Geometries are in pixels of the image in ``source``.
+        notices: What was recognised, assumed or dropped; said through the log too.
+        normalised: Geometries are fractions of the image's width and height instead of pixels.
+        sizes: Width and height in pixels of the images that the file tells them for.
+    """
+
+    path: str
+    table: gpd.GeoDataFrame
+    images: tuple[str, ...]
+    in_pixels: bool
+    notices: tuple[str, ...]
+    normalised: bool = False
+    sizes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+
+
+def read_annotations(path: str | Path, options: TruthOptions | None = None) -> Annotations:
+    """Read annotated crowns, the format told by suffix and content.
+
+    Shapefile, GeoPackage, GeoJSON, GeoParquet and FlatGeobuf; CSV with boxes, WKT or points; Pascal VOC, COCO, YOLO
+    and Label Studio. Rows without geometry and exact repetitions are left out with a notice.
+
+    Args:
+        path: A file, or a folder of Pascal VOC or YOLO files.
+        options: Columns, CRS, diameter, and whether bad rows are dropped.
+
+    Raises:
+        CrownsError: The file can not be read, holds no crown, mixes points and polygons, has two columns that can be
+            the class, or lacks labels.
+        MissingColumnError: A column asked for, or all coordinates, are absent.
+        DegenerateCrownError: Crowns have no area or coordinates that are no numbers.
+        ConfigError: An option makes no sense.
+    """
+    options = options or TruthOptions()
+    rows = open_rows(path, options.columns, crs=options.known_crs)
+    if not len(rows) and not rows.images:
+        raise CrownsError(f"{path} holds no crown; give the file that holds the annotation")
+    said = what_columns_say(rows, options.columns)
+    shapes = usable(rows, drop=options.drop)
+    labels, kept, notices = filled(said, rows, shapes.kept, drop=options.drop)
+    notices = [*rows.notices, *said.notices, *shapes.notices, *notices]
+    diameters = np.full(len(rows), np.nan)
+    if shapes.are_points:
+        diameters, kept = _diameters(said, rows, kept, options, notices)
+    sources = np.full(len(rows), "", dtype=object) if rows.sources is None else rows.sources
+    again = np.zeros(len(rows), dtype=bool)
+    again[kept] = repeated(shapes.geometries[kept], labels[kept], sources[kept])
+    if again.any():
+        notices.append(f"{path}: {again.sum()} exact repetitions dropped, {rows.listed(again)}")
+    kept = kept & ~again
+    if not kept.any() and not rows.images:
+        raise CrownsError(f"{path} holds no crown that can be used: {'; '.join(notices)}")
+    for notice in notices:
+        logger.info("%s", notice)
+    table = _table(rows, said, labels, kept, geometries=shapes.geometries, diameters=diameters, sources=sources)
+    return Annotations(
+        str(path), table, rows.images, rows.sources is not None, tuple(notices), rows.normalised, rows.sizes
+    )
+
+
+def _diameters(
+    said: Said, rows: Rows, kept: npt.NDArray[np.bool_], options: TruthOptions, notices: list[str]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+    """Return metres by row and the rows kept; a column wins over the option, which fills its gaps."""
+    if said.diameters is None and options.diameter is None:
+        raise CrownsError(
+            f"{rows.path} holds points, and a crown needs a size: give its diameter in metres with diameter= "
+            "(--diameter 5), or a column with columns={'diameter': ...} (--columns.diameter)"
+        )
+    found = np.full(len(rows), np.nan) if said.diameters is None else said.diameters
+    found = np.where(np.isnan(found) & (options.diameter is not None), options.diameter or np.nan, found)
+    wrong = kept & ~(np.isfinite(found) & (found > 0))
+    if wrong.any() and not options.drop:
+        raise DegenerateCrownError(
+            f"{rows.path}: {wrong.sum()} points have no positive diameter, {rows.listed(wrong)}; correct them, fill "
+            "the gaps with diameter= (--diameter 5), or leave them out with drop=True (--drop)"
+        )
+    if wrong.any():
+        notices.append(f"{rows.path}: {rows.listed(wrong)} without a diameter dropped ({wrong.sum()} in all)")
+    return found, kept & ~wrong
+
+
+def _table(
+    rows: Rows,
+    said: Said,
+    labels: npt.NDArray[np.object_],
+    kept: npt.NDArray[np.bool_],
+    *,
+    geometries: npt.NDArray[np.object_],
+    diameters: npt.NDArray[np.float64],
+    sources: npt.NDArray[np.object_],
+) -> gpd.GeoDataFrame:
+    n = int(kept.sum())
+    index = rows.columns.index[kept]
+    values: dict[str, Any] = {
+        "crown_id": _ids(rows.columns[kept]),
+        "label": _categorical(labels[kept], said.classes).remove_unused_categories(),
+        "score": np.ones(n, np.float32),
+    }
+    for name, names in said.attributes.items():
+        values[name] = _categorical(names[kept], said.declared.get(name, ()))
+        values[f"{name}_p"] = np.where(pd.isna(names[kept]), np.nan, 1.0).astype(np.float32)
+    values |= {
+        "area_m2": np.full(n, np.nan, np.float32),
+        "crown_m2": np.full(n, np.nan, np.float32),
+        "diameter_m": diameters[kept].astype(np.float32),
+        "cut": np.zeros(n, bool),
+        "edge": np.zeros(n, bool),
+        "source": pd.Series(sources[kept], index=index, dtype="str"),
+    }
+    shapes = gpd.GeoSeries(geometries[kept], index=index, crs=rows.crs)
+    table = gpd.GeoDataFrame(values, index=index, geometry=shapes)
+    return table[["geometry", *values]]
+
+
+def _ids(columns: pd.DataFrame) -> npt.NDArray[np.int64]:
+    """Return the ids of the file where they are whole numbers and unique, gaps numbered on; else 1 to N."""
+    anew = np.arange(1, len(columns) + 1, dtype=np.int64)
+    if "crown_id" not in columns.columns:
+        return anew
+    ids = pd.to_numeric(columns["crown_id"], errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+    gaps = np.isnan(ids)
+    if gaps.all() or (ids[~gaps] % 1 != 0).any() or len(np.unique(ids[~gaps])) < (~gaps).sum():
+        return anew
+    numbered = np.where(gaps, ids[~gaps].max() + np.cumsum(gaps), ids)
+    return numbered.astype(np.int64)
+
+
+def _categorical(names: npt.NDArray[np.object_], declared: tuple[str, ...]) -> Any:  # noqa: ANN401 - pd.Categorical
+    found = sorted(set(pd.unique(pd.Series(names, dtype=object).dropna())) - set(declared))
+    return pd.Categorical(pd.Series(names, dtype=object), categories=pd.Index([*declared, *found], dtype="str"))
+
+
+def on_raster(annotations: Annotations, grid: Grid, *, image: str | None = None) -> gpd.GeoDataFrame:
+    """Return the crowns of one raster in its CRS.
+
+    Map geometries are reprojected, and belong to the raster when the centre of their box lies on it. Where the CRS of
+    the file is missing, or local without a transformation but of the raster's name and unit, coordinates are taken as
+    the raster's (x = easting) if they fall where the raster is. Points become squares of their diameter.
+
+    Args:
+        annotations: What :func:`read_annotations` returned.
+        grid: The raster's own grid.
+        image: The raster's name in a pixel format; None takes the only image there is. Map formats need none.
+
+    Returns:
+        Columns of the crowns table with areas and diameters in ground metres; the index is the row in the file.
+        Without rows where nothing lies on the raster.
+
+    Raises:
+        CrsMismatchError: The CRS can not be brought to the raster's, or was assumed and nothing falls there.
+        CrownsError: ``image`` is needed, or was annotated at another size than the raster's.
+    """
+    table = annotations.table
+    if annotations.in_pixels:
+        table = _of_image(annotations, grid, image)
+        shapes = _from_pixels(np.asarray(table.geometry.to_numpy(), dtype=object), annotations, grid)
+    else:
+        table, shapes = _near(annotations, grid)
+    shapes = _squares(shapes, table["diameter_m"].to_numpy(dtype=np.float64), grid)
+    boxes = grid.to_pixels(shapes)
+    if not annotations.in_pixels:
+        centre = (boxes[:, :2] + boxes[:, 2:]) / 2
+        inside = ((centre >= 0) & (centre < [grid.width, grid.height])).all(axis=1)
+        table, shapes, boxes = table[inside], shapes[inside], boxes[inside]
+    return _measured(table, shapes, boxes, grid)
+
+
+def _of_image(annotations: Annotations, grid: Grid, image: str | None) -> gpd.GeoDataFrame:
+    named = annotations.images
+    if image is None and len(named) > 1:
+        raise CrownsError(
+            f"{annotations.path} names {len(named)} images ({', '.join(named[:3])}, ...); say which with image="
+        )
+    image = named[0] if image is None else image
+    size = annotations.sizes.get(image)
+    if size is not None and size != (grid.width, grid.height):
+        raise CrownsError(
+            f"{annotations.path}: {image} was annotated at {size[0]}x{size[1]} pixels, the raster has "
+            f"{grid.width}x{grid.height}; give the raster that was annotated"
+        )
+    return annotations.table[(annotations.table["source"] == image).to_numpy()]
+
+
+def _from_pixels(shapes: npt.NDArray[np.object_], annotations: Annotations, grid: Grid) -> npt.NDArray[np.object_]:
+    t = grid.transform
+    scale = np.array([grid.width, grid.height] if annotations.normalised else [1.0, 1.0])
+
+    def mapped(xy: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        x, y = (xy * scale).T
+        return np.stack([t.a * x + t.b * y + t.c, t.d * x + t.e * y + t.f], axis=-1)
+
+    return np.asarray(shapely.transform(shapes, mapped), dtype=object).reshape(len(shapes))
+
+
+def _near(annotations: Annotations, grid: Grid) -> tuple[gpd.GeoDataFrame, npt.NDArray[np.object_]]:
+    """Return the rows whose bounds meet the raster's extent, and their geometries in its CRS."""
+    table = annotations.table
+    shapes = np.asarray(table.geometry.to_numpy(), dtype=object)
+    how = relation(table.crs, grid.crs)
+    try:
+        shapes = bring_to(shapes, table.crs, grid.crs, where=annotations.path)
+    except CrsMismatchError as error:
+        raise CrsMismatchError(f"{error}; or state the file's CRS with crs= (--crs EPSG:...)") from error
+    xmin, ymin, xmax, ymax = shapely.bounds(grid.to_map(np.array([[0.0, 0.0, grid.width, grid.height]])))[0]
+    bounds = np.asarray(shapely.bounds(shapes), dtype=np.float64).reshape(-1, 4)
+    if how == "assumed":
+        low, high = bounds[:, :2].min(axis=0), bounds[:, 2:].max(axis=0)
+        if not (low <= [xmax, ymax]).all() or not (high >= [xmin, ymin]).all():
+            raise CrsMismatchError(_elsewhere(annotations, grid, [*low, *high], [xmin, ymin, xmax, ymax]))
+    meets = (bounds[:, :2] <= [xmax, ymax]).all(axis=1) & (bounds[:, 2:] >= [xmin, ymin]).all(axis=1)
+    return table[meets], shapes[meets]
+
+
+def _elsewhere(annotations: Annotations, grid: Grid, found: list[float], raster: list[float]) -> str:
+    def words(values: list[float]) -> str:
+        return "x {:.1f} to {:.1f}, y {:.1f} to {:.1f}".format(*(values[i] for i in (0, 2, 1, 3)))
+
+    crs = annotations.table.crs
+    if crs is None:
+        what = "says no CRS (a Shapefile has it in .prj)"
+    elif grid.crs is None:
+        what = f"is in {crs.name!r} and the raster says no CRS"
+    else:
+        what = f"is in {crs.name!r}, from which nothing leads to the raster's {grid.crs.name!r}"
+    return (
+        f"{annotations.path} {what}, and its crowns ({words(found)}) do not fall on the raster ({words(raster)}); "
+        "state the file's CRS with crs= (--crs EPSG:...), or give the raster that belongs to it"
+    )
+
+
+def _squares(
+    shapes: npt.NDArray[np.object_], diameters: npt.NDArray[np.float64], grid: Grid
+) -> npt.NDArray[np.object_]:
+    """Return points of the map as squares with sides of their diameter on the ground; polygons as they are."""
+    points = shapely.get_type_id(shapes) == shapely.GeometryType.POINT
+    if not points.any():
+        return shapes
+    x, y, half = shapely.get_x(shapes[points]), shapely.get_y(shapes[points]), diameters[points] / 2
+    wide, high = half / grid.metres_x, half / grid.metres_y
+    squares = shapes.copy()
+    squares[points] = shapely.box(x - wide, y - high, x + wide, y + high)
+    return squares
+
+
+def _measured(
+    table: gpd.GeoDataFrame, shapes: npt.NDArray[np.object_], boxes: npt.NDArray[np.float64], grid: Grid
+) -> gpd.GeoDataFrame:
+    """Return rows with their geometries, and areas and diameters on the ground."""
+    wide, high = (boxes[:, 2] - boxes[:, 0]) * grid.gsd_x, (boxes[:, 3] - boxes[:, 1]) * grid.gsd_y
+    pixel_m2 = grid.hectares * 1e4 / (grid.width * grid.height)
+    area = shapely.area(grid.geometries_to_pixels(shapes)) * pixel_m2
+    numbers = {"area_m2": area, "crown_m2": math.pi / 4 * wide * high, "diameter_m": (wide + high) / 2}
+    placed = gpd.GeoDataFrame(table.drop(columns="geometry"), geometry=shapes, crs=grid.crs)
+    placed = placed.assign(**{name: values.astype(DTYPES[name]) for name, values in numbers.items()})
+    return placed[list(table.columns)]

@@ -1,0 +1,203 @@
+"""Which column of somebody's file is the class, which are attributes, and what they say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from treedet.core.labels import RESERVED
+from treedet.errors import ConfigError, CrownsError, MissingColumnError
+from treedet.vectors.box_rows import DEFAULT_LABEL
+from treedet.vectors.columns import Layout
+from treedet.vectors.layers import layout_of
+from treedet.vectors.truth_rows import Rows
+
+CLASS_NAMES = ("label", "class", "category", "classname")
+ATTRIBUTE_NAMES: Mapping[str, tuple[str, ...]] = {
+    "species": ("species", "sp_code", "taxonid", "taxon"),
+    "status": ("status",),
+}
+DIAMETER_NAMES = ("diameter_m", "crown_diameter", "crown_diam")
+PLACES = ("x", "y")
+NOT_ATTRIBUTES = ("label", "diameter", *PLACES)
+"""Keys of ``columns`` that are no attributes."""
+UNKNOWN = ("", "unknown", "null", "<null>", "none", "nan", "n/a")
+NO_LABEL = ("", "null", "<null>", "nan")
+
+
+@dataclass(frozen=True, eq=False)
+class Said:
+    """What the columns of a file say about its rows.
+
+    Attributes:
+        labels: Object ``[N]`` of class names; None where nothing is said.
+        classes: Names that the file itself declares, such as those a run stored; empty where it declares none.
+        attributes: Object ``[N]`` by attribute; None where it is not known.
+        declared: Names by attribute that the file declares.
+        diameters: Float64 ``[N]`` metres, NaN where nothing is said; None without such a column.
+        notices: What was recognised and assumed.
+    """
+
+    labels: npt.NDArray[np.object_]
+    classes: tuple[str, ...]
+    attributes: Mapping[str, npt.NDArray[np.object_]]
+    declared: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    diameters: npt.NDArray[np.float64] | None = None
+    notices: tuple[str, ...] = ()
+
+
+def what_columns_say(rows: Rows, columns: Mapping[str, str]) -> Said:
+    """Find label, attributes and diameter among the columns of a file.
+
+    Args:
+        rows: The file's rows.
+        columns: Names asked for, ours to the file's.
+
+    Raises:
+        MissingColumnError: A column asked for is absent.
+        CrownsError: Two columns can be the class.
+        ConfigError: An attribute asked for has a name that is taken.
+    """
+    table, notices = rows.columns, []
+    layout = layout_of(dict(rows.metadata))
+    for ours, theirs in columns.items():
+        _check(ours, theirs, rows)
+    label = _class_column(rows, columns)
+    if label is None:
+        notices.append(f"{rows.path}: no class column and none asked for; every row is {DEFAULT_LABEL!r}")
+        labels = np.full(len(rows), DEFAULT_LABEL, dtype=object)
+    else:
+        if label not in ("label", columns.get("label")):
+            notices.append(f"{rows.path}: column {label!r} is taken as the class")
+        labels = texts(table[label], missing=NO_LABEL)
+    attributes = {}
+    for ours, theirs in _attribute_columns(rows, columns, layout, taken=label).items():
+        if ours != theirs and ours not in columns:
+            notices.append(f"{rows.path}: column {theirs!r} is taken as {ours}")
+        attributes[ours] = texts(table[theirs], missing=UNKNOWN)
+    diameter = columns.get("diameter") or _first(table, DIAMETER_NAMES)
+    return Said(
+        labels,
+        layout.classes if layout is not None else (),
+        attributes,
+        {name: names for name, names in layout.attributes.items() if name in attributes} if layout else {},
+        None if diameter is None else _metres(table[diameter], rows),
+        tuple(notices),
+    )
+
+
+def filled(said: Said, rows: Rows, kept: npt.NDArray[np.bool_], *, drop: bool) -> tuple[Any, Any, list[str]]:
+    """Give rows without label the one class that a file has.
+
+    Args:
+        said: What the columns say.
+        rows: The file's rows.
+        kept: Bool ``[N]``: rows that count.
+        drop: Leave rows without label out instead of raising.
+
+    Returns:
+        Labels, object ``[N]``; rows still kept, bool ``[N]``; notices.
+
+    Raises:
+        CrownsError: Labels are missing and the file has several classes.
+    """
+    empty = kept & pd.isna(said.labels)
+    if not empty.any():
+        return said.labels, kept, []
+    known = list(dict.fromkeys([*said.classes, *pd.unique(pd.Series(said.labels[kept & ~empty], dtype=object))]))
+    if len(known) <= 1:
+        name = known[0] if known else DEFAULT_LABEL
+        labels = np.where(empty, name, said.labels)
+        return labels, kept, [f"{rows.path}: {empty.sum()} rows without label are {name!r}"]
+    if drop:
+        return said.labels, kept & ~empty, [f"{rows.path}: {rows.listed(empty)} without label dropped"]
+    raise CrownsError(
+        f"{rows.path}: {empty.sum()} crowns have no label, {rows.listed(empty)}; with several classes "
+        f"({', '.join(map(str, known[:8]))}) each needs one: fill them in, or leave them out with drop=True (--drop)"
+    )
+
+
+def texts(column: pd.Series[Any], *, missing: tuple[str, ...]) -> npt.NDArray[np.object_]:
+    """Return a column as text, object ``[N]``; whole numbers lose their point, what is not known is None.
+
+    >>> texts(pd.Series([1.0, 2.0, None]), missing=("",)).tolist()
+    ['1', '2', None]
+    """
+    values = column
+    if pd.api.types.is_float_dtype(values) and (values.dropna() % 1 == 0).all():
+        values = values.astype("Int64")
+    words = values.astype("string").str.strip()
+    unknown = words.isna() | words.str.lower().isin(list(missing))
+    return np.asarray(words.astype(object).mask(unknown.to_numpy(dtype=bool), None).to_numpy(), dtype=object)
+
+
+def _check(ours: str, theirs: str, rows: Rows) -> None:
+    if ours not in NOT_ATTRIBUTES and (ours in RESERVED or ours.endswith("_p") or not ours.isidentifier()):
+        raise ConfigError(
+            f"columns: {ours!r} can not be an attribute; accepted are label, diameter, x, y, and plain words that "
+            "are no column of the crowns table and do not end in '_p'"
+        )
+    if ours not in PLACES and theirs not in rows.columns.columns:
+        raise absent(theirs, ours, rows.columns, rows.path)
+
+
+def absent(theirs: str, ours: str, table: pd.DataFrame, path: str) -> MissingColumnError:
+    """Return the error of a column that was asked for and is not there."""
+    return MissingColumnError(
+        f"{path} has no column {theirs!r}, asked for as {ours}; it has {[str(c) for c in table.columns]}: "
+        f"correct the name in columns= (--columns.{ours})"
+    )
+
+
+def _class_column(rows: Rows, columns: Mapping[str, str]) -> str | None:
+    if "label" in columns:
+        return columns["label"]
+    names = [str(name) for name in rows.columns.columns]
+    # A table of crowns says by its other columns that it is one.
+    if rows.label is not None or {"label", "crown_id", "score"} <= set(names):
+        return rows.label or "label"
+    found = [name for name in names if name.lower() in CLASS_NAMES]
+    if len(found) > 1:
+        raise CrownsError(
+            f"{rows.path}: {' and '.join(map(repr, found))} can both be the class; name one with "
+            f"columns={{'label': {found[0]!r}}} (--columns.label {found[0]})"
+        )
+    return found[0] if found else None
+
+
+def _attribute_columns(
+    rows: Rows, columns: Mapping[str, str], layout: Layout | None, *, taken: str | None
+) -> dict[str, str]:
+    """Return the file's column of each attribute: those asked for, those a run stored, then common names."""
+    found = {ours: theirs for ours, theirs in columns.items() if ours not in NOT_ATTRIBUTES}
+    stored = layout.attributes if layout is not None else Layout.of_table(rows.columns.head(0)).attributes
+    for name in stored:
+        if name in rows.columns.columns and name != taken:
+            found.setdefault(name, name)
+    for ours, names in ATTRIBUTE_NAMES.items():
+        theirs = _first(rows.columns, names)
+        if theirs is not None and theirs != taken and theirs not in found.values():
+            found.setdefault(ours, theirs)
+    return found
+
+
+def _first(table: pd.DataFrame, names: tuple[str, ...]) -> str | None:
+    lower = {str(name).lower(): str(name) for name in reversed(table.columns)}
+    return next((lower[name] for name in names if name in lower), None)
+
+
+def _metres(column: pd.Series[Any], rows: Rows) -> npt.NDArray[np.float64]:
+    words = column.astype("string").str.strip().str.replace(",", ".", regex=False)
+    found = pd.to_numeric(words, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+    wrong = np.isnan(found) & ~(words.isna() | words.str.lower().isin(UNKNOWN)).to_numpy(dtype=bool)
+    if wrong.any():
+        raise CrownsError(
+            f"{rows.path}: column {column.name!r} must be diameters in metres, found "
+            f"{words[wrong].iloc[0]!r} in {rows.listed(wrong)}; name another with columns= (--columns.diameter)"
+        )
+    return found
