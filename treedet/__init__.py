@@ -13,38 +13,57 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from treedet.core.labels import LabelSchema
     from treedet.core.spec import ModelSpec
+    from treedet.datasets.annotated import AnnotatedRaster, pair
     from treedet.errors import TreedetError, TreedetWarning
     from treedet.inference.detector import Detector, load
     from treedet.inference.options import PredictOptions
     from treedet.inference.summary import Summary
     from treedet.rasters.raster import Raster
+    from treedet.training.config import TrainConfig
+    from treedet.training.fine_tune import FineTuned, fine_tune
+    from treedet.training.plan import Recipe
     from treedet.vectors.annotations import read_crowns
+    from treedet.vectors.truth import TruthOptions
     from treedet.vectors.writers import write_crowns
 
 _HOME = {
+    "AnnotatedRaster": "treedet.datasets.annotated",
     "Detector": "treedet.inference.detector",
+    "FineTuned": "treedet.training.fine_tune",
     "LabelSchema": "treedet.core.labels",
     "ModelSpec": "treedet.core.spec",
     "PredictOptions": "treedet.inference.options",
     "Raster": "treedet.rasters.raster",
+    "Recipe": "treedet.training.plan",
     "Summary": "treedet.inference.summary",
+    "TrainConfig": "treedet.training.config",
     "TreedetError": "treedet.errors",
     "TreedetWarning": "treedet.errors",
+    "TruthOptions": "treedet.vectors.truth",
+    "fine_tune": "treedet.training.fine_tune",
     "load": "treedet.inference.detector",
+    "pair": "treedet.datasets.annotated",
     "read_crowns": "treedet.vectors.annotations",
     "write_crowns": "treedet.vectors.writers",
 }
 
 __all__ = [
+    "AnnotatedRaster",
     "Detector",
+    "FineTuned",
     "LabelSchema",
     "ModelSpec",
     "PredictOptions",
     "Raster",
+    "Recipe",
     "Summary",
+    "TrainConfig",
     "TreedetError",
     "TreedetWarning",
+    "TruthOptions",
+    "fine_tune",
     "load",
+    "pair",
     "read_crowns",
     "write_crowns",
 ]

@@ -1,4 +1,4 @@
-"""What the README promises, run."""
+"""What the README and the pages in docs/ promise, run."""
 
 import re
 import shutil
@@ -6,10 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from treedet.cli import build_parser
+from treedet.cli import COMMANDS, build_parser
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+LINKS = [
+    pytest.param(page.parent / link, id=f"{page.name}:{link}")
+    for page in PAGES
+    for link in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text(encoding="utf-8"))
+]
+WRITTEN = {"README.md": {"crowns.gpkg", "crowns.parquet"}, "fine-tuning.md": {"stand.safetensors"}}
+"""Files that the example of each page leaves behind."""
 
 
 def test_there_are_exactly_two_set_up_commands() -> None:
@@ -19,25 +27,28 @@ def test_there_are_exactly_two_set_up_commands() -> None:
     assert commands[1].endswith("-m pytest")
 
 
-def test_the_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (example,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_python_example_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
     shutil.copytree(ROOT / "data", tmp_path / "data")
     monkeypatch.chdir(tmp_path)
-    exec(compile(example, "README.md", "exec"), {})
-    assert (tmp_path / "crowns.gpkg").exists()
-    assert (tmp_path / "crowns.parquet").exists()
+    exec(compile(example, page.name, "exec"), {})
+    assert {path.name for path in tmp_path.iterdir()} >= WRITTEN[page.name]
 
 
-def test_options_named_in_the_readme_exist() -> None:
-    known = set()
+def test_options_named_in_the_pages_exist() -> None:
+    known = {"--help", "--resume"}
     for action in build_parser()._subcommands_action.choices.values():  # type: ignore[union-attr]
         known |= {option for a in action._actions for option in a.option_strings}
-    blocks = "\n".join(re.findall(r"^treedet (?:predict|inspect) .*$", README, flags=re.MULTILINE))
-    used = set(re.findall(r"--[a-z_]+", blocks))
+    text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+    commands = "|".join(COMMANDS)
+    blocks = re.findall(rf"^treedet (?:{commands}) .*$", text, flags=re.MULTILINE)
+    inline = re.findall(r"`(--[a-z_]+)", (ROOT / "docs" / "fine-tuning.md").read_text(encoding="utf-8"))
+    used = set(re.findall(r"--[a-z_]+", "\n".join(blocks))) | set(inline)
     assert used
-    assert used <= known | {"--resume"}, used - known
+    assert used <= known, used - known
 
 
-@pytest.mark.parametrize("path", re.findall(r"\]\((?!http)([^)#]+)\)", README))
-def test_linked_files_exist(path: str) -> None:
-    assert (ROOT / path).exists()
+@pytest.mark.parametrize("path", LINKS)
+def test_linked_files_exist(path: Path) -> None:
+    assert path.exists()

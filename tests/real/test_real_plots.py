@@ -28,7 +28,7 @@ def test_a_single_tile_takes_its_own_crowns(caplog):
     caplog.set_level("INFO", logger="treedet")
     plot = AnnotatedRaster(PASTURE / "tile04.tif", PASTURE / "BOXES.shp")
     assert len(plot) == 49
-    assert "255 crowns lie outside" in caplog.text
+    assert "255 crowns are outside" in caplog.text
 
 
 def test_two_tiles_can_be_split():

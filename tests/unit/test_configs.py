@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from treedet.cli import main
+from treedet.inference.detector import load
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").rglob("*.yaml"))
 
@@ -13,14 +14,33 @@ def test_there_are_configs() -> None:
     assert CONFIGS
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
-def test_every_config_runs(config: Path, sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command = config.parent.name
-    assert command == "predict", "give each further command its own way to be run here"
+PREDICT = [config for config in CONFIGS if config.parent.name == "predict"]
+TRAIN = [config for config in CONFIGS if config.parent.name == "train"]
+SHORT = ["--epochs=1", "--windows_per_epoch=2", "--batch_size=1", "--workers=0", "--samples.window_px=128"]
+
+
+def test_each_config_is_run_below() -> None:
+    assert sorted([*PREDICT, *TRAIN]) == CONFIGS
+
+
+@pytest.mark.parametrize("config", PREDICT, ids=lambda path: path.stem)
+def test_every_config_predicts(
+    config: Path, sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     output = tmp_path / "crowns.gpkg"
-    assert main([command, str(sample / "sample.tif"), str(output), "--no_look", "--config", str(config)]) == 0
+    assert main(["predict", str(sample / "sample.tif"), str(output), "--no_look", "--config", str(config)]) == 0
     assert output.exists()
     assert "crowns on" in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("default")  # the command line shows warnings as lines
+@pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")
+@pytest.mark.parametrize("config", TRAIN, ids=lambda path: path.stem)
+def test_every_config_trains(config: Path, sample: Path, tmp_path: Path) -> None:
+    output = tmp_path / "model.safetensors"
+    files = [str(sample / "sample.tif"), str(sample / "sample_crowns.gpkg"), str(output)]
+    assert main(["train", *files, "--complete", "--config", str(config), *SHORT]) == 0
+    assert load(output).spec.provenance["config"]["epochs"] == 1
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from treedet.commands.origin import origin_lines
 from treedet.core.spec import ModelSpec
 from treedet.core.suppression import MergeConfig
 from treedet.inference.detector import Detector, bundled_model, load
@@ -110,8 +111,7 @@ def describe_model(file: str) -> list[str]:
     for name, point in spec.operating_points.items():
         scores = f" (precision {point.precision:.2f}, recall {point.recall:.2f}, F1 {point.f1:.2f} on validation)"
         lines.append(f"threshold  {name} = {point.threshold:.3g}{'' if math.isnan(point.f1) else scores}")
-    lines += [f"{key:<10} {value}" for key, value in spec.provenance.items()]
-    return lines
+    return [*lines, *origin_lines(spec.provenance)]
 
 
 def describe_crowns(file: str) -> list[str]:

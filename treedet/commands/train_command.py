@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -18,7 +20,7 @@ from treedet.core.spec import DEFAULT_POINT
 from treedet.datasets.annotated import AnnotatedRaster, pair
 from treedet.display.curves import curves
 from treedet.display.sheets import MOST_WINDOWS, SQUARE_M, Outcome, choose_squares, hits_sheet, windows_sheet
-from treedet.errors import ConfigError, OutputError, SparseAnnotationError
+from treedet.errors import ConfigError, OutputError, SparseAnnotationError, TreedetWarning
 from treedet.inference.detector import load
 from treedet.models.backends.allocator import keep_memory
 from treedet.rasters.listing import list_rasters
@@ -106,9 +108,12 @@ def run(
         TreedetError: Something the user can mend.
     """
     outputs = Outputs(_checked(output))
+    folder = RunFolder(outputs.run)
+    begun = folder.begun
     if not resume:
-        RunFolder(outputs.run).refuse()
-    if not resume and not overwrite:
+        folder.refuse()
+    # What a finished run wrote is not an interrupted one's, so --resume alone does not replace it.
+    if not overwrite and not (resume and begun):
         outputs.refuse()
     keep_memory()
     detector = load(model, device=device)
@@ -127,7 +132,7 @@ def run(
             watch=bar.show,
             before=lambda plan: _introduce(plan, outputs),
         )
-    result.detector.save(outputs.model, overwrite=overwrite or resume)
+    result.detector.save(outputs.model, overwrite=overwrite or begun)
     write_history(outputs.history, result.history)
     curves(outputs.curves, result.history, best_epoch=result.best_epoch)
     if result.predictions:
@@ -135,15 +140,21 @@ def run(
     shutil.rmtree(outputs.run, ignore_errors=True)
     for line in _closing(result, outputs):
         sys.stdout.write(line + "\n")
+    _warn_of_nothing_found(result, outputs)
     return result
 
 
 def _checked(output: str) -> Path:
     path = Path(output)
     if path.suffix.lower() != SUFFIX:
-        raise OutputError(f"{path}: a model file ends in {SUFFIX}, found {path.suffix or 'no suffix'!r}")
+        found = f"found {path.suffix!r}" if path.suffix else "found none"
+        raise OutputError(f"{path}: a model file ends in {SUFFIX}, {found}; write {path.stem}{SUFFIX}")
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder; give the name of a file in it, such as {path / ('model' + SUFFIX)}")
     if not path.parent.is_dir():
         raise OutputError(f"folder {path.parent} does not exist; make it first")
+    if not os.access(path.parent, os.W_OK):
+        raise OutputError(f"folder {path.parent} can not be written; give another, or its rights to write")
     return path
 
 
@@ -206,7 +217,7 @@ def _introduce(plan: Plan, outputs: Outputs) -> None:
         title=f"What training sees: {MOST_WINDOWS} windows with their crowns",
         known=[known for *_, known in drawn],
     )
-    sys.stdout.write(f"look       {outputs.windows}\n")
+    sys.stdout.write(f"look        {outputs.windows}\n")
     sys.stdout.flush()
 
 
@@ -242,6 +253,18 @@ def _draw_mistakes(result: FineTuned, path: Path) -> None:
     hits_sheet(path, squares, title=f"Validation at score {threshold:.2f}")
 
 
+def _warn_of_nothing_found(result: FineTuned, outputs: Outputs) -> None:
+    crowns = result.plan.preflight.validation.total
+    if crowns and not result.detector.spec.operating_points[DEFAULT_POINT].f1:
+        warnings.warn(
+            TreedetWarning(
+                f"the model finds none of the {crowns} validation crowns at any score; look at {outputs.windows} "
+                "whether boxes and crowns go together, then train longer (--epochs, --windows_per_epoch)"
+            ),
+            stacklevel=2,
+        )
+
+
 def quoted(path: str) -> str:
     """Return a path as it can be pasted into a shell.
 
@@ -253,17 +276,17 @@ def quoted(path: str) -> str:
 
 def _closing(result: FineTuned, outputs: Outputs) -> list[str]:
     spec = result.detector.spec
-    lines = [f"ended      {result.stopped}; weights of epoch {result.best_epoch} are kept"]
+    lines = [f"ended       {result.stopped}; weights of epoch {result.best_epoch} are kept"]
     for name, point in spec.operating_points.items():
         if not math.isnan(point.f1):
             default = " (default)" if name == DEFAULT_POINT else ""
             lines.append(
-                f"{name:<10} score {point.threshold:.2f}: on validation recall {point.recall:.2f}, precision "
+                f"{name:<10}  score {point.threshold:.2f}: on validation recall {point.recall:.2f}, precision "
                 f"{point.precision:.2f}, F1 {point.f1:.2f}{default}"
             )
     pictures = [outputs.curves, *([outputs.mistakes] if result.predictions else [])]
-    lines.append(f"look       {', '.join(str(path) for path in pictures)}")
-    lines.append(f"model      {outputs.model}")
+    lines.append(f"look        {', '.join(str(path) for path in pictures)}")
+    lines.append(f"model       {outputs.model}")
     first = result.plan.split.train[0].plot.path
-    lines.append(f"next       treedet predict {quoted(first)} crowns.gpkg --model {quoted(str(outputs.model))}")
+    lines.append(f"next        treedet predict {quoted(first)} crowns.gpkg --model {quoted(str(outputs.model))}")
     return lines

@@ -19,6 +19,8 @@ import shapely
 from shapely.geometry.base import BaseGeometry
 
 from treedet.core.grid import Grid
+from treedet.datasets.notices import each_once
+from treedet.datasets.outside import say_outside
 from treedet.datasets.pairing import files_by_stem, match_images, named_rasters, some
 from treedet.datasets.tables import annotations_of
 from treedet.errors import CrownsError, CrsMismatchError
@@ -102,7 +104,7 @@ class AnnotatedRaster:
             self.crowns = _centred_on(native, on_raster(annotations, native, image=image))
             self.image = image
             if not isinstance(crowns, Annotations):
-                _say_outside(annotations, [self])
+                say_outside(annotations, [self], drop=options.drop)
             shapes = opened.to_grid(self.crowns.geometry.to_numpy())
             self.boxes = np.asarray(shapely.bounds(shapes), dtype=np.float64).reshape(-1, 4)
             self.labels = self.crowns["label"].to_numpy(dtype=object)
@@ -192,30 +194,32 @@ def pair(
         RasterError: A raster can not be used.
         CrownsError: The annotations can not be used, or a name in them fits no raster or several.
         CrsMismatchError: No crown lies on any raster.
+        DegenerateCrownError: Boxes in pixels lie outside the raster they name.
     """
     paths = list_rasters(rasters)
     whole_folder = isinstance(rasters, str | os.PathLike) and Path(rasters).is_dir()
-    jobs = _jobs(paths, crowns, truth or TruthOptions(), whole_folder=whole_folder)
+    options = truth or TruthOptions()
+    jobs = _jobs(paths, crowns, options, whole_folder=whole_folder)
     plots: dict[str, AnnotatedRaster] = {}
     failures: list[CrsMismatchError] = []
-    for job in jobs:
-        try:
-            plots[job.path] = AnnotatedRaster(
-                job.path, job.annotations, aoi=aoi, gsd=gsd, bands=bands, image=job.image
-            )
-        except CrsMismatchError as error:
-            failures.append(error)
+    with each_once():  # what holds for the file of crowns, or for the AOI, is not said again for each raster
+        for job in jobs:
+            try:
+                plots[job.path] = AnnotatedRaster(
+                    job.path, job.annotations, aoi=aoi, gsd=gsd, bands=bands, image=job.image
+                )
+            except CrsMismatchError as error:
+                failures.append(error)
     if not plots:
         raise failures[0]
     for failure in failures:
         log.info("left out: %s", failure)
     # Of one file for all rasters some may show no crown, but not all.
     for annotated in {id(job.annotations): job.annotations for job in jobs}.values():
-        _say_outside(
-            annotated, [plots[job.path] for job in jobs if job.annotations is annotated and job.path in plots]
-        )
+        shown = [plots[job.path] for job in jobs if job.annotations is annotated and job.path in plots]
+        say_outside(annotated, shown, drop=options.drop)
     if empty := [path for path, plot in plots.items() if not len(plot)]:
-        log.info("%d rasters are without crowns and kept as such: %s", len(empty), some(empty))
+        log.info("%d rasters are without crowns and kept as such, ground without trees: %s", len(empty), some(empty))
     return list(plots.values())
 
 
@@ -271,35 +275,3 @@ def _image_of(annotations: Annotations, path: str) -> str:
             "it was drawn on, or correct the names in it"
         )
     return found[path]
-
-
-def _say_outside(annotated: Annotations, plots: Sequence[AnnotatedRaster]) -> None:
-    """Say which rows of a file lie on none of its rasters.
-
-    Raises:
-        CrsMismatchError: None lies on any.
-    """
-    rows = annotated.table
-    if annotated.in_pixels:
-        rows = rows[rows["source"].isin([plot.image for plot in plots])]
-    on_any = np.concatenate([np.zeros(0, dtype=np.int64), *(plot.crowns.index.to_numpy() for plot in plots)])
-    outside = rows.index[~rows.index.isin(on_any)]
-    if len(outside) and len(outside) == len(rows):
-        raise _nothing_on([plot.path for plot in plots], annotated)
-    if len(outside):
-        log.info(
-            "%s: %d crowns lie outside every raster and are left out, rows %s",
-            annotated.path,
-            len(outside),
-            some(outside.tolist()),
-        )
-
-
-def _nothing_on(paths: Sequence[str], annotated: Annotations) -> CrsMismatchError:
-    crs = annotated.table.crs
-    place = "pixels" if annotated.in_pixels else crs.name if crs is not None else "an unknown CRS"
-    bounds = tuple(round(float(v), 1) for v in annotated.table.total_bounds)
-    return CrsMismatchError(
-        f"none of the {len(annotated.table)} crowns of {annotated.path} lies on {some(paths)}: they span {bounds} in "
-        f"{place}; check that both are of the same place, or say the CRS of the crowns with crs= (--crs)"
-    )

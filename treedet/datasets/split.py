@@ -25,7 +25,8 @@ LEAST_OF_CLASS = 5
 """A class with this many crowns is wanted on both sides."""
 ENOUGH_BLOCKS = 12
 """Blocks with crowns that let a share be met closely; with fewer, large rasters are cut finer."""
-CROWNS_PER_SIDE, LEAST_SIDE_M = 4.0, 20.0
+CROWNS_PER_SIDE, LEAST_SIDE_M = (4.0, 2.0), 20.0
+"""A block's side in wide crowns: as many as ground allows. With fewer, most crowns would lie on a border."""
 _CUTS = (8, 16, 32, 64)  # blocks along a side at most: as few borders as the share allows
 _TRIALS, _WORK = 64, 500_000
 
@@ -64,9 +65,10 @@ def whole(plots: Sequence[AnnotatedRaster]) -> tuple[Part, ...]:
 def split_blocks(plots: Sequence[AnnotatedRaster], *, share: float = 0.2, seed: int = 0) -> Split:
     """Hold out square blocks of ground for validation.
 
-    Blocks are at least four times as wide as the 95th percentile of crown diameters, and at least 20 m; a raster of
-    fewer than three of them is held out whole or not at all. Blocks are drawn so that validation holds about
-    ``share`` of all crowns, of each class and of the ground. The draw depends on the seed alone.
+    Blocks are at least four times as wide as the 95th percentile of crown diameters, or twice where ground is too
+    small for that, and at least 20 m; a raster of fewer than three of them is held out whole or not at all. Blocks are
+    drawn so that validation holds about ``share`` of all crowns, of each class and of the ground. The draw depends on
+    the seed alone.
 
     Args:
         plots: Annotated rasters.
@@ -85,12 +87,16 @@ def split_blocks(plots: Sequence[AnnotatedRaster], *, share: float = 0.2, seed: 
     crowns = sum(int(_in_aoi(plot).sum()) for plot in plots)
     if crowns < LEAST_CROWNS:
         return _unsplit(plots, f"{crowns} crowns are too few to hold some out ({LEAST_CROWNS} are needed)")
-    side_m = _side_m(plots)
-    cuts = _cut(plots, side_m)
-    counts = _class_counts(plots, cuts)
-    ground = np.concatenate([cut.hectares for cut in cuts])
-    if len(counts) < 2 or (counts.sum(axis=1) > 0).sum() < 2:
+    for per_side in CROWNS_PER_SIDE:
+        side_m = _side_m(plots, per_side)
+        cuts = _cut(plots, side_m)
+        counts = _class_counts(plots, cuts)
+        divisible = len(counts) >= 2 and (counts.sum(axis=1) > 0).sum() >= 2
+        if divisible:
+            break
+    if not divisible:
         return _unsplit(plots, f"all crowns lie in one block of {side_m:.0f} m, so none can be held out")
+    ground = np.concatenate([cut.hectares for cut in cuts])
     held = _draw(counts, ground, share, np.random.default_rng(seed))
     sides = np.split(held, np.cumsum([len(cut.squares) for cut in cuts])[:-1])
     split = _parts(plots, cuts, sides)
@@ -108,7 +114,7 @@ def split_blocks(plots: Sequence[AnnotatedRaster], *, share: float = 0.2, seed: 
 
 
 def _unsplit(plots: Sequence[AnnotatedRaster], why: str) -> Split:
-    log.info("no validation: %s; give rasters and crowns of their own for it, or annotate more ground", why)
+    log.info("no validation: %s; give rasters of their own for it (--validation), or annotate more ground", why)
     return Split(whole(plots), ())
 
 
@@ -127,9 +133,9 @@ class _Cut:
     of_crown: npt.NDArray[np.int64]
 
 
-def _side_m(plots: Sequence[AnnotatedRaster]) -> float:
+def _side_m(plots: Sequence[AnnotatedRaster], per_side: float) -> float:
     diameters = np.concatenate([plot.diameters_m for plot in plots])
-    return max(LEAST_SIDE_M, CROWNS_PER_SIDE * float(np.percentile(diameters, 95)))
+    return max(LEAST_SIDE_M, per_side * float(np.percentile(diameters, 95)))
 
 
 def _cut(plots: Sequence[AnnotatedRaster], side_m: float) -> list[_Cut]:

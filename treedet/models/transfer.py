@@ -184,7 +184,10 @@ def _sources(
         if target is None:
             raise ConfigError(f"comes_from names the class {wanted!r}; the new model has {', '.join(new)}")
         if source is None:
-            raise ConfigError(f"{wanted!r} can not come from {origin!r}; the starting model has {', '.join(old)}")
+            raise ConfigError(
+                f"{wanted!r} can not come from {origin!r}; the starting model has {', '.join(old)}: name one of "
+                f"these with comes_from= (--comes_from.{wanted})"
+            )
         told[target] = source
     found = {name: told.get(name) or _find(name, old) for name in new}
     sources = {name: source for name, source in found.items() if source is not None}

@@ -98,7 +98,8 @@ def _choose_bands(
         bands = tuple(int(band) for band in asked)
         if not bands or not all(1 <= band <= count for band in bands):
             raise BandMismatchError(
-                f"{path}: bands {list(asked)} were asked for, it has bands 1 to {count}; give others with bands="
+                f"{path}: bands {list(asked)} were asked for, it has bands 1 to {count}; give others with bands= "
+                "(--bands)"
             )
         return bands, None, "as given"
     names = [colour.name for colour in dataset.colorinterp]

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from treedet.core import crowns as crowns_table
+from treedet.core.boxes import area, intersection
 from treedet.core.crowns import CrownArrays
 from treedet.core.labels import LabelSchema
 from treedet.core.neighbours import overlapping_pairs
@@ -159,8 +160,6 @@ def met(boxes: npt.NDArray[np.float64], others: npt.NDArray[np.float64]) -> npt.
     answer = np.zeros(len(boxes), dtype=bool)
     if len(boxes) and len(others):
         a, b = overlapping_pairs(boxes, others)
-        low, high = np.maximum(boxes[a, :2], others[b, :2]), np.minimum(boxes[a, 2:], others[b, 2:])
-        shared = (high - low).clip(min=0).prod(axis=1)
-        smaller = np.minimum((boxes[a, 2:] - boxes[a, :2]).prod(axis=1), (others[b, 2:] - others[b, :2]).prod(axis=1))
-        answer[a[shared > MET_SHARE * smaller]] = True
+        smaller = np.minimum(area(boxes)[a], area(others)[b])
+        answer[a[intersection(boxes[a], others[b]) > MET_SHARE * smaller]] = True
     return answer

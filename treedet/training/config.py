@@ -44,8 +44,7 @@ OWN_FLAGS = {
 class TrainConfig:
     """How long, how fast and with which precision a model is trained.
 
-    The defaults are those of fine-tuning; training from random weights wants a learning rate near 8e-4, a longer
-    warm-up and many more epochs.
+    The defaults are those of fine-tuning; training from random weights wants a longer warm-up and many more epochs.
 
     Attributes:
         epochs: Times that ``windows_per_epoch`` windows are seen.
@@ -73,11 +72,11 @@ class TrainConfig:
         trainer: Further flags for Lightning's Trainer: ``devices``, ``strategy``, ``accelerator``, ``profiler``, ...
     """
 
-    epochs: int = 30
+    epochs: int = 12
     windows_per_epoch: int = 400
     batch_size: int = 8
     optimizer: Optimizer = "adamw"
-    learning_rate: float = 3e-4
+    learning_rate: float = 1e-3
     weight_decay: float = 0.05
     momentum: float = 0.9
     warmup_steps: int = 50

@@ -14,8 +14,9 @@ from typing import Any
 
 from pytorch_lightning.loggers import Logger
 
-from treedet.core.spec import DEFAULT_POINT, ModelSpec, OperatingPoint
+from treedet.core.spec import DEFAULT_POINT, OperatingPoint
 from treedet.datasets.annotated import AnnotatedRaster
+from treedet.datasets.samples import CrownWindows
 from treedet.inference.detector import Detector
 from treedet.models.backends.eager import EagerBackend
 from treedet.models.network import NetworkDetector
@@ -150,8 +151,6 @@ def installed() -> dict[str, str]:
 
 def sampled_windows(plan: Plan, count: int) -> list[tuple[Any, Any, Any, Any]]:
     """Draw the first training windows of a plan: pixels, boxes, classes and known ground of each."""
-    from treedet.datasets.samples import CrownWindows  # noqa: PLC0415
-
     windows = CrownWindows(plan.pools, config=plan.config.samples, seed=plan.config.seed)
     drawn = []
     for index in range(count):
@@ -159,11 +158,3 @@ def sampled_windows(plan: Plan, count: int) -> list[tuple[Any, Any, Any, Any]]:
         known = None if targets.known is None else targets.known.numpy()
         drawn.append((pixels.numpy(), targets.boxes.numpy(), targets.classes.numpy(), known))
     return drawn
-
-
-def spec_lines(spec: ModelSpec) -> list[str]:
-    """Return the operating points of a model, one line each."""
-    return [
-        f"{name:9} score {p.threshold:.2f}: recall {p.recall:.2f}, precision {p.precision:.2f}, F1 {p.f1:.2f}"
-        for name, p in spec.operating_points.items()
-    ]

@@ -23,6 +23,8 @@ COARSER = 1.25
 """Rasters up to this much coarser than the starting model's GSD are enlarged rather than the GSD changed."""
 SNAP = 0.25
 """A wanted GSD this close to a raster's becomes the raster's, so that nothing is resampled."""
+SAME = 0.02
+"""A wanted GSD this close to the starting model's is no reason to leave it."""
 REACHED_IOU = 0.5
 ENOUGH = 0.8
 """Share of crowns that some anchor should reach."""
@@ -149,6 +151,8 @@ def _choose_gsd(start: ModelSpec, facts: CrownFacts) -> tuple[float, str]:
     if fine and easy:
         return start.gsd, f"GSD {start.gsd:g} m, the starting model's: {crown} {px:.0f} px"
     wanted = max(median / REFERENCE_PX, finest)
+    if fine and abs(wanted / start.gsd - 1) <= SAME:
+        return start.gsd, f"GSD {start.gsd:g} m, the starting model's: {crown} {px:.0f} px, and no raster is finer"
     why = (
         f"{crown} {px:.0f} px at the starting model's {start.gsd:g} m, outside {EASY_PX[0]:g} to {EASY_PX[1]:g} px, "
         f"and"

@@ -36,8 +36,8 @@ log = logging.getLogger("treedet")
 
 Annotation = Literal["check", "partial", "complete"]
 
-CALM_SHARE = 0.15
-"""Last share of the epochs, in which windows are varied little, so that training ends on what imagery looks like."""
+WILD_SHARE = 1 / 3
+"""First share of the epochs, in which windows are varied strongly; after it they look as imagery does."""
 SAMPLED_BYTES = 2**20
 
 
@@ -131,6 +131,7 @@ def make_plan(
     check = _check(detector, plots, recipe)
     if check is not None and recipe.annotation == "partial":
         plots = check.partial()
+        held = check_annotation(detector.model, held).partial() if held else held
     if validation is not None:
         split = Split(whole(plots), whole(held))
     elif recipe.validation_share:
@@ -187,7 +188,10 @@ def renamed(
 def _check(detector: Detector, plots: Sequence[AnnotatedRaster], recipe: Recipe) -> AnnotationCheck | None:
     # Inside an AOI annotation is complete by declaration.
     asked = [plot for plot in plots if plot.aoi is None or recipe.annotation == "partial"]
-    if recipe.annotation == "complete" or recipe.from_scratch or not asked:
+    if recipe.annotation == "complete" or not asked:
+        return None
+    if recipe.from_scratch:
+        log.info("annotation is taken as complete: with random weights there is no starting model to ask")
         return None
     if recipe.annotation == "partial":
         return check_annotation(detector.model, plots)
@@ -249,7 +253,7 @@ def _completed(config: TrainConfig, spec: ModelSpec) -> TrainConfig:
     """Return the settings with what follows from others filled in."""
     samples = replace(config.samples, gsd=spec.gsd)
     if samples.calm_from is None and samples.radiometry == "strong":
-        samples = replace(samples, calm_from=config.epochs - int(CALM_SHARE * config.epochs))
+        samples = replace(samples, calm_from=round(WILD_SHARE * config.epochs))
     return replace(config, samples=samples)
 
 

@@ -127,6 +127,12 @@ class Preflight:
         return self.diameters.median / self.gsd
 
     @property
+    def outside(self) -> int:
+        """Crowns on the rasters that are on neither side of the split, as they lie outside the AOI."""
+        sides = (self.train, self.validation)
+        return self.annotated - sum(side.total + sum(side.others.values()) for side in sides)
+
+    @property
     def window_m(self) -> float:
         """Side of a training window in metres."""
         return self.window_px * self.gsd
@@ -136,6 +142,8 @@ class Preflight:
         rows = [("raster", _raster_text(group)) for group in self.rasters]
         rows.append(("train", _side_text(self.train)))
         rows.append(("validation", _side_text(self.validation) if self.validation.parts else "none"))
+        if outside := self.outside:
+            rows.append(("left out", f"{outside} crowns outside the AOI"))
         if self.train.total:
             found = self.diameters
             rows.append(
@@ -152,7 +160,7 @@ class Preflight:
         rows.append(
             (
                 "windows",
-                f"{self.window_px} px at {self.gsd:g} m = {self.window_m:.0f} m; "
+                f"{self.window_px} px at {self.gsd:.3g} m = {self.window_m:.0f} m; "
                 f"{percent(self.train.empty_share)} of the training ground is empty, "
                 f"{percent(self.drawn_empty)} of windows are drawn there",
             )

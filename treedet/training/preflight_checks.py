@@ -60,8 +60,9 @@ def refusal(facts: Preflight) -> TreedetError | None:
     if facts.median_px < SMALLEST_MEDIAN_PX:
         return ConfigError(
             f"the model can not see these crowns: the median is {facts.diameters.median:.2f} m, "
-            f"{facts.median_px:.1f} px at the model's GSD of {facts.gsd:g} m, and {SMALLEST_MEDIAN_PX:.0f} px are "
-            "needed; train at a finer GSD, or check the raster's own GSD (--gsd) and the units of diameters"
+            f"{facts.median_px:.1f} px at the model's GSD of {facts.gsd:.3g} m, and {SMALLEST_MEDIAN_PX:.0f} px "
+            "are needed; train at a finer GSD (--model_gsd), or check the raster's own GSD (--gsd) and the units of "
+            "diameters"
         )
     return None
 
@@ -78,7 +79,7 @@ def _of_counts(facts: Preflight) -> list[TreedetWarning]:
         found.append(
             SparseTruthWarning(
                 f"{total} training crowns are few: a model seldom gets better with fewer than {FEW_CROWNS}; "
-                "annotate more, or freeze the backbone"
+                "annotate more, or freeze the backbone (--freeze backbone)"
             )
         )
     rare = {name: n for name, n in facts.train.crowns.items() if n < FEW_OF_A_CLASS}
@@ -93,7 +94,7 @@ def _of_counts(facts: Preflight) -> list[TreedetWarning]:
         found.append(
             SparseTruthWarning(
                 "there are no crowns in validation, so the best epoch and the score thresholds can not be chosen; "
-                "annotate more, or give rasters and crowns for validation"
+                "annotate more, or give rasters and crowns for validation (--validation)"
             )
         )
     return found

@@ -66,13 +66,18 @@ class RunFolder:
         except OSError as error:
             raise OutputError(f"{self.path} can not be written: {error.strerror or error}") from error
 
+    @property
+    def begun(self) -> bool:
+        """Whether the folder holds a run."""
+        return self.settings.exists() or self.last.exists()
+
     def refuse(self) -> None:
         """Raise if the folder holds a run.
 
         Raises:
             OutputError: It does.
         """
-        if self.settings.exists() or self.last.exists():
+        if self.begun:
             raise OutputError(
                 f"{self.path} holds a training run already; go on with it by resume=True (--resume), or delete the "
                 "folder to start anew"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from treedet.core.boxes import Boxes
+from treedet.core.boxes import Boxes, area, intersection
 from treedet.core.neighbours import overlapping_pairs
 from treedet.core.spec import ModelSpec
 from treedet.datasets.split import Part
@@ -63,9 +63,7 @@ def lies_on(boxes: Boxes, regions: Boxes, *, share: float) -> npt.NDArray[np.boo
     if not len(boxes) or not len(regions):
         return answer
     a, b = overlapping_pairs(np.asarray(boxes, np.float64), np.asarray(regions, np.float64))
-    low, high = np.maximum(boxes[a, :2], regions[b, :2]), np.minimum(boxes[a, 2:], regions[b, 2:])
-    covered = (high - low).clip(min=0).prod(axis=1)
-    answer[a[covered >= share * (boxes[a, 2:] - boxes[a, :2]).prod(axis=1)]] = True
+    answer[a[intersection(boxes[a], regions[b]) >= share * area(boxes)[a]]] = True
     return answer
 
 

@@ -24,19 +24,20 @@ def load_coco(path: Path) -> BoxRows:
         crowds = len(data["annotations"]) - len(items)
         image_of = [images[item["image_id"]] for item in items]
         label_of = [names[item["category_id"]] for item in items]
-    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        sizes = _sizes(data["images"])
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise CrownsError(
             f"{path} is not COCO ({type(error).__name__}: {error}); it needs images, annotations and categories, "
             "each annotation with the id of an image and of a category"
         ) from error
-    boxes = np.array([_coco_box(item, path) for item in items], dtype=np.float64).reshape(-1, 4)
+    boxes = np.array([_checked_box(item, path) for item in items], dtype=np.float64).reshape(-1, 4)
     others = pd.DataFrame([_coco_extras(item) for item in items])
     columns = {str(name): others[name] for name in others.columns if name not in ("image_path", "label", *BOX)}
     return BoxRows(
         frame(image_of, boxes, label_of, columns),
         tuple(dict.fromkeys(images.values())),
         lambda row: f"{path}, annotation {row}",
-        sizes=_sizes(data["images"]),
+        sizes=sizes,
         notices=(f"{path}: {crowds} crowd regions are left out, they are not single crowns",) if crowds else (),
     )
 
@@ -47,6 +48,18 @@ def _sizes(images: list[dict[str, Any]]) -> dict[str, tuple[int, int]]:
         for image in images
         if image.get("width") and image.get("height")
     }
+
+
+def _checked_box(item: Mapping[str, Any], path: Path) -> list[float]:
+    try:
+        return _coco_box(item, path)
+    except CrownsError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise CrownsError(
+            f"{path}: annotation {item.get('id')} has no sound place ({error}); accepted are a bbox of x, y, width "
+            "and height, or polygons of x and y in turn: correct it"
+        ) from error
 
 
 def _coco_box(item: Mapping[str, Any], path: Path) -> list[float]:

@@ -75,7 +75,12 @@ def text_table(path: Path) -> pd.DataFrame:
             io.StringIO(text), sep=separator, dtype=str, keep_default_na=False, quoting=csv.QUOTE_MINIMAL
         )
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise CrownsError(f"{path} is not a table of boxes: {str(error).strip()}") from error
+        if not text.strip():
+            raise CrownsError(f"{path} is empty; give the file that holds the annotation") from error
+        raise CrownsError(
+            f"{path} is not a table of boxes: {str(error).strip()}; accepted are columns apart by commas, semicolons "
+            "or tabs, with their names in the first line"
+        ) from error
     return table.rename(columns=lambda name: str(name).strip())
 
 
@@ -122,7 +127,9 @@ def numbers(column: pd.Series[Any], path: Path) -> npt.NDArray[np.float64]:
     said = ~texts.str.lower().isin(NOTHING).to_numpy()
     if (wrong := said & np.isnan(found)).any():
         row = int(np.flatnonzero(wrong)[0])
-        raise DegenerateCrownError(f"{path}, line {row + 2}: {column.name} is {texts.iloc[row]!r}, not a number")
+        raise DegenerateCrownError(
+            f"{path}, line {row + 2}: {column.name} is {texts.iloc[row]!r}, not a number; correct it"
+        )
     return np.asarray(found, dtype=np.float64)
 
 

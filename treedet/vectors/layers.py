@@ -68,8 +68,12 @@ def readable(path: Path) -> Iterator[None]:
         OSError,
         ValueError,
     ) as error:
-        reason = str(error).strip().splitlines()
-        raise CrownsError(f"can not read {path}: {reason[0] if reason else type(error).__name__}") from error
+        # GDAL goes on with advice on drivers, which nobody can follow here.
+        lines = str(error).strip().partition("; It might help")[0].splitlines()
+        reason = lines[0].rstrip(".") if lines else type(error).__name__
+        raise CrownsError(
+            f"can not read {path}: {reason}; is it complete, and of the format its suffix says?"
+        ) from error
 
 
 def existing(path: str | Path) -> Path:

@@ -103,9 +103,21 @@ def read_annotations(path: str | Path, options: TruthOptions | None = None) -> A
         ConfigError: An option makes no sense.
     """
     options = options or TruthOptions()
-    rows = open_rows(path, options.columns, crs=options.known_crs)
+    return annotated_crowns(open_rows(path, options.columns, crs=options.known_crs), options)
+
+
+def annotated_crowns(rows: Rows, options: TruthOptions) -> Annotations:
+    """Return the rows of a file, or of a table that is like one, as annotated crowns.
+
+    Args:
+        rows: What the file says.
+        options: Columns, diameter, and whether bad rows are dropped.
+
+    Raises:
+        CrownsError: As :func:`read_annotations` says.
+    """
     if not len(rows) and not rows.images:
-        raise CrownsError(f"{path} holds no crown; give the file that holds the annotation")
+        raise CrownsError(f"{rows.path} holds no crown; give the file that holds the annotation")
     said = what_columns_say(rows, options.columns)
     shapes = usable(rows, drop=options.drop)
     labels, kept, notices = filled(said, rows, shapes.kept, drop=options.drop)
@@ -117,15 +129,15 @@ def read_annotations(path: str | Path, options: TruthOptions | None = None) -> A
     again = np.zeros(len(rows), dtype=bool)
     again[kept] = repeated(shapes.geometries[kept], labels[kept], sources[kept])
     if again.any():
-        notices.append(f"{path}: {again.sum()} exact repetitions dropped, {rows.listed(again)}")
+        notices.append(f"{rows.path}: {again.sum()} exact repetitions dropped, {rows.listed(again)}")
     kept = kept & ~again
     if not kept.any() and not rows.images:
-        raise CrownsError(f"{path} holds no crown that can be used: {'; '.join(notices)}")
+        raise CrownsError(f"{rows.path} holds no crown that can be used: {'; '.join(notices)}")
     for notice in notices:
         logger.info("%s", notice)
     table = _table(rows, said, labels, kept, geometries=shapes.geometries, diameters=diameters, sources=sources)
     return Annotations(
-        str(path), table, rows.images, rows.sources is not None, tuple(notices), rows.normalised, rows.sizes
+        rows.path, table, rows.images, rows.sources is not None, tuple(notices), rows.normalised, rows.sizes
     )
 
 
@@ -268,17 +280,17 @@ def _near(annotations: Annotations, grid: Grid) -> tuple[gpd.GeoDataFrame, npt.N
     """Return the rows whose bounds meet the raster's extent, and their geometries in its CRS."""
     table = annotations.table
     shapes = np.asarray(table.geometry.to_numpy(), dtype=object)
-    how = relation(table.crs, grid.crs)
+    xmin, ymin, xmax, ymax = shapely.bounds(grid.to_map(np.array([[0.0, 0.0, grid.width, grid.height]])))[0]
+    if relation(table.crs, grid.crs) == "assumed":
+        # Before it is said that coordinates are taken as the raster's.
+        found = shapely.total_bounds(shapes)
+        if not ((found[:2] <= [xmax, ymax]) & (found[2:] >= [xmin, ymin])).all():
+            raise CrsMismatchError(_elsewhere(annotations, grid, found.tolist(), [xmin, ymin, xmax, ymax]))
     try:
         shapes = bring_to(shapes, table.crs, grid.crs, where=annotations.path)
     except CrsMismatchError as error:
         raise CrsMismatchError(f"{error}; or state the file's CRS with crs= (--crs EPSG:...)") from error
-    xmin, ymin, xmax, ymax = shapely.bounds(grid.to_map(np.array([[0.0, 0.0, grid.width, grid.height]])))[0]
     bounds = np.asarray(shapely.bounds(shapes), dtype=np.float64).reshape(-1, 4)
-    if how == "assumed":
-        low, high = bounds[:, :2].min(axis=0), bounds[:, 2:].max(axis=0)
-        if not (low <= [xmax, ymax]).all() or not (high >= [xmin, ymin]).all():
-            raise CrsMismatchError(_elsewhere(annotations, grid, [*low, *high], [xmin, ymin, xmax, ymax]))
     meets = (bounds[:, :2] <= [xmax, ymax]).all(axis=1) & (bounds[:, 2:] >= [xmin, ymin]).all(axis=1)
     return table[meets], shapes[meets]
 

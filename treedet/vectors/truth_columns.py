@@ -148,8 +148,9 @@ def _check(ours: str, theirs: str, rows: Rows) -> None:
 
 def absent(theirs: str, ours: str, table: pd.DataFrame, path: str) -> MissingColumnError:
     """Return the error of a column that was asked for and is not there."""
+    found = [str(c) for c in table.columns] or "none (a Shapefile has them in .dbf)"
     return MissingColumnError(
-        f"{path} has no column {theirs!r}, asked for as {ours}; it has {[str(c) for c in table.columns]}: "
+        f"{path} has no column {theirs!r}, asked for as {ours}; it has {found}: "
         f"correct the name in columns= (--columns.{ours})"
     )
 

@@ -52,14 +52,16 @@ def _load(files: Sequence[Path], folder: Path) -> BoxRows:
         tuple(dict.fromkeys(images)),
         lambda row: places[row - 1],
         sizes=sizes,
-        notices=(_no_size(unsized),) if unsized else (),
+        notices=(_no_size(unsized, len(images), files[0] if len(files) == 1 else folder),) if unsized else (),
     )
 
 
-def _no_size(images: Sequence[str]) -> str:
+def _no_size(unsized: Sequence[str], files: int, path: Path) -> str:
+    more = ", ..." if len(unsized) > 1 else ""
+    which = "" if files == 1 else f" in {len(unsized)} of {files} files (of {unsized[0]}{more})"
     return (
-        f"Pascal VOC of {len(images)} images ({images[0]}, ...) has no <size> with width and height; the boxes are "
-        "taken as pixels of the raster, which can not be checked"
+        f"{path}: no <size> with width and height{which}; boxes are taken as pixels of the raster as it is now, so "
+        "check on the sheet of windows that it was not resampled since"
     )
 
 

@@ -50,8 +50,9 @@ def load_yolo(path: Path) -> BoxRows:
             index, box = _parsed(line, where=where)
             if names is not None and not 0 <= index < len(names):
                 raise CrownsError(
-                    f"{where}: class {index} is out of range, there are {len(names)} names ({', '.join(names[:8])}), "
-                    f"accepted are 0 to {len(names) - 1}; add the name to data.yaml, or correct the line"
+                    f"{where}: class {index} is out of range, the names are {', '.join(names[:8])}, accepted is 0"
+                    f"{f' to {len(names) - 1}' * (len(names) > 1)}; add the name to data.yaml or classes.txt, or "
+                    "correct the line"
                 )
             owners.append(image)
             classes.append(index)

@@ -10,7 +10,7 @@ from factories import UTM, make_raster
 
 from treedet.core.grid import Window
 from treedet.datasets.annotated import AnnotatedRaster, pair
-from treedet.errors import CrownsError, CrsMismatchError, UnreadableRasterError
+from treedet.errors import CrownsError, CrsMismatchError, DegenerateCrownError, UnreadableRasterError
 from treedet.vectors.truth import TruthOptions
 
 X, Y = 500_000, 5_400_000
@@ -125,14 +125,38 @@ def test_crowns_beside_the_raster_are_left_out_and_said_by_row(tmp_path, notices
     boxes = np.vstack([[[900, 900, 910, 910]], BOXES, [[-20, 0, -5, 9]]])
     plot = AnnotatedRaster(black(tmp_path / "a.tif"), vector(tmp_path / "c.gpkg", boxes))
     assert plot.crowns.index.tolist() == [2, 3, 4]
-    assert "2 crowns lie outside every raster and are left out, rows 1, 5" in notices.text
+    assert "2 crowns are outside every raster and left out, rows 1, 5" in notices.text
 
 
-def test_pixel_boxes_beside_the_raster_are_left_out_too(tmp_path, notices):
+def test_pixel_boxes_beside_their_image_are_a_mistake_unless_they_are_to_be_dropped(tmp_path, notices):
     path = black(tmp_path / "a.tif")
     file = csv(tmp_path / "c.csv", [["a.tif", 1, 1, 9, 9, "tree"], ["a.tif", 300, 1, 310, 9, "tree"]])
-    assert AnnotatedRaster(path, file).boxes.tolist() == [pytest.approx([1, 1, 9, 9], abs=1e-4)]
-    assert "1 crowns lie outside" in notices.text
+    for build in (AnnotatedRaster, pair):
+        with pytest.raises(DegenerateCrownError, match=r"1 of 2 boxes .* row 2; found \[300.*--drop"):
+            build(path, file)
+    plot = AnnotatedRaster(path, file, truth=TruthOptions(drop=True))
+    assert plot.boxes.tolist() == [pytest.approx([1, 1, 9, 9], abs=1e-4)]
+    assert "1 crown is outside every raster and left out, row 2" in notices.text
+
+
+def test_what_holds_for_the_file_is_said_once_for_many_rasters(tmp_path, notices):
+    paths = [black(tmp_path / f"{name}.tif") for name in "abc"]
+    file = tmp_path / "c.shp"
+    vector(file)
+    file.with_suffix(".prj").unlink()
+    assert len(pair(paths, file)) == 3
+    assert notices.text.count("the file has no CRS") == 1
+    pair(paths, file)
+    assert notices.text.count("the file has no CRS") == 2, "and again the next time"
+
+
+def test_a_file_without_crs_that_lies_elsewhere_is_not_first_said_to_be_taken(tmp_path, notices):
+    file = tmp_path / "c.shp"
+    vector(file, BOXES, (X + 5000, Y))
+    file.with_suffix(".prj").unlink()
+    with pytest.raises(CrsMismatchError, match=r"says no CRS .*--crs"):
+        pair(black(tmp_path / "a.tif"), file)
+    assert "taken to be" not in notices.text
 
 
 def test_crowns_of_another_place_are_refused(tmp_path):
@@ -252,3 +276,16 @@ def test_how_crowns_are_read_is_handed_on(tmp_path):
     assert plots[0].boxes[0] == pytest.approx([30, 30, 70, 70], abs=0.1)
     direct = AnnotatedRaster(tmp_path / "a.tif", points, truth=TruthOptions(diameter=4.0))
     assert direct.boxes == pytest.approx(plots[0].boxes)
+
+
+def test_a_table_is_checked_as_a_file_is(tmp_path, notices):
+    path = black(tmp_path / "a.tif")
+    plot = AnnotatedRaster(path, table(np.vstack([BOXES, BOXES[:1]])))
+    assert plot.crowns.index.tolist() == [1, 2, 3]
+    assert "the table of crowns: 1 exact repetitions dropped, row 4" in notices.text
+    shapes = on_map(BOXES)
+    shapes[1] = shapes[1].centroid
+    with pytest.raises(CrownsError, match=r"the table of crowns mixes polygons with Point: row 2"):
+        AnnotatedRaster(path, gpd.GeoDataFrame(geometry=shapes, crs=UTM))
+    with pytest.raises(CrownsError, match=r"the table of crowns holds points.*--diameter"):
+        AnnotatedRaster(path, gpd.GeoDataFrame(geometry=shapely.centroid(on_map(BOXES)), crs=UTM))

@@ -193,7 +193,7 @@ def test_what_can_not_be_split_is_all_trained_on_and_said(plots, why, caplog):
     assert split.validation == ()
     assert [part.plot for part in split.train] == plots
     assert why in caplog.text
-    assert "give rasters and crowns of their own" in caplog.text
+    assert "give rasters of their own for it (--validation)" in caplog.text
 
 
 def test_the_split_is_said_in_numbers(caplog):

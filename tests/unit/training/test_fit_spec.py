@@ -115,3 +115,10 @@ def test_senseless_wishes_are_refused(how: dict[str, float]) -> None:
 def test_facts_without_usable_crowns_are_refused(diameters: list[float]) -> None:
     with pytest.raises(ConfigError):
         facts(diameters, 0.1)
+
+
+def test_small_crowns_on_rasters_of_the_starting_models_gsd_leave_it_as_it_is() -> None:
+    spec, lines = fit_spec(START, facts([1.7] * 9, 0.10004))
+    assert spec.gsd == START.gsd
+    assert spec.anchor_sizes_m == START.anchor_sizes_m
+    assert lines[0] == "GSD 0.1 m, the starting model's: the median crown of 1.7 m is 17 px, and no raster is finer"

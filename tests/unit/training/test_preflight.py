@@ -262,3 +262,11 @@ def test_without_crowns_figures_are_not_a_number_and_the_report_still_reads():
     assert math.isnan(report.median_px)
     assert report.fitting == 1
     assert "validation" in "\n".join(report.lines())
+
+
+def test_crowns_outside_the_aoi_are_said():
+    inside = np.arange(60) < 50
+    report = flight([part(plot(), mine=inside)])
+    assert report.outside == 10
+    assert "left out    10 crowns outside the AOI" in report.lines()
+    assert not any(line.startswith("left out") for line in flight().lines())

@@ -124,7 +124,7 @@ class TestCsv:
             ("image_path,xmin,ymin,xmax,ymax,label\na,1,2,inf,4,T\n", DegenerateCrownError, "line 2"),
             ("image_path,xmin,ymin,xmax,ymax,label\na,1,2,3,4,\n", CrownsError, "line 2.*label"),
             ("image_path,polygon,label\na,POLY,T\n", CrownsError, "line 2.*WKT"),
-            ("", CrownsError, "not a table"),
+            ("", CrownsError, "is empty"),
         ],
     )
     def test_what_is_wrong_is_named_with_its_line(self, tmp_path, text, error, message):

@@ -1,0 +1,135 @@
+from types import SimpleNamespace
+
+import geopandas as gpd
+import numpy as np
+import pytest
+import shapely
+from factories import UTM, make_raster
+
+from treedet.core.crowns import CrownArrays
+from treedet.core.labels import LabelSchema
+from treedet.core.spec import ModelSpec
+from treedet.datasets.annotated import AnnotatedRaster
+from treedet.datasets.split import Part
+from treedet.errors import ConfigError
+from treedet.training import validation
+from treedet.training.operating_points import Prediction, best_threshold
+from treedet.training.plan import renamed
+from treedet.training.validation import lies_on, predict_part
+
+
+def squares(*corners, side=10.0):
+    low = np.array(corners, float).reshape(-1, 2)
+    return np.concatenate([low, low + side], axis=1)
+
+
+def prediction(truth, boxes, scores, **values):
+    return Prediction(squares(*truth), squares(*boxes), np.array(scores, np.float32), "a", **values)
+
+
+class TestPrediction:
+    def test_counts_follow_the_score(self):
+        p = prediction([(0, 0), (50, 50)], [(0, 0), (50, 50), (90, 0)], [0.9, 0.4, 0.6])
+        count = p.counted(0.5)
+        assert (count.truth, count.predicted, count.matched) == (2, 2, 1)
+        count = p.counted(0.3)
+        assert (count.truth, count.predicted, count.matched) == (2, 3, 2)
+
+    def test_matches_are_positions_among_all_boxes(self):
+        p = prediction([(0, 0), (50, 50)], [(90, 0), (50, 50), (0, 0)], [0.2, 0.6, 0.7])
+        truth, boxes = p.matched(0.5)
+        assert sorted(zip(truth.tolist(), boxes.tolist(), strict=True)) == [(0, 2), (1, 1)]
+
+    def test_an_excused_detection_is_no_false_alarm_but_still_a_hit(self):
+        excused = np.array([True, True, False])
+        p = prediction([(0, 0)], [(0, 0), (90, 0), (90, 50)], [0.9, 0.9, 0.9], excused=excused)
+        assert p.counts_at(0.5).tolist() == [True, False, True]
+        count = p.counted(0.5)
+        assert (count.predicted, count.matched) == (2, 1)
+
+    def test_a_hit_of_another_class_is_none(self):
+        classes = np.array([0, 1])
+        p = prediction(
+            [(0, 0), (50, 50)], [(0, 0), (50, 50)], [0.9, 0.9], truth_classes=classes, classes=np.array([0, 0])
+        )
+        truth, boxes = p.matched(0.5)
+        assert (truth.tolist(), boxes.tolist()) == ([0], [0])
+        assert p.counted(0.5).predicted == 2
+
+    def test_of_two_classes_on_one_place_each_finds_its_own(self):
+        p = prediction(
+            [(0, 0), (0, 0)], [(0, 0), (0, 0)], [0.9, 0.8], truth_classes=np.array([1, 0]), classes=np.array([0, 1])
+        )
+        truth, boxes = p.matched(0.5)
+        assert sorted(zip(truth.tolist(), boxes.tolist(), strict=True)) == [(0, 1), (1, 0)]
+
+    def test_the_best_threshold_parts_hits_from_false_alarms(self):
+        p = prediction([(0, 0), (50, 50)], [(0, 0), (50, 50), (90, 0)], [0.7, 0.6, 0.4])
+        threshold, best = best_threshold([p])
+        assert 0.4 < threshold <= 0.6
+        assert best.micro_f1 == 1.0
+
+
+def test_lying_on_a_region_is_a_share_of_the_box_itself():
+    regions = np.array([[0.0, 0, 10, 10], [100, 100, 400, 400]])
+    boxes = np.array([[5.0, 0, 15, 10], [6, 0, 16, 10], [0, 0, 40, 40], [150, 150, 160, 160]])
+    assert lies_on(boxes, regions, share=0.5).tolist() == [True, False, False, True]
+    assert lies_on(boxes, np.zeros((0, 4)), share=0.5).tolist() == [False] * 4
+    assert lies_on(np.zeros((0, 4)), regions, share=0.5).tolist() == []
+
+
+@pytest.fixture
+def plot(tmp_path):
+    path = make_raster(tmp_path / "a.tif", np.zeros((3, 200, 300), np.uint8))
+    x = 500_000 + np.array([1.0, 6, 21])
+    shapes = shapely.box(x, 5_399_998, x + 1, 5_399_999)
+    return AnnotatedRaster(path, gpd.GeoDataFrame({"label": ["Tree", "snag", "tree"]}, geometry=shapes, crs=UTM))
+
+
+def test_a_part_is_predicted_on_its_ground_with_its_own_crowns(plot, monkeypatch):
+    area = shapely.box(0, 0, 150, 200)
+    plot = plot.renamed({"Tree": "tree"}).with_ignored([[100.0, 100, 150, 150]])
+    asked = {}
+
+    def find(raster, model, *, threshold, area):
+        asked.update(threshold=threshold, area=area)
+        boxes = np.array([[110.0, 110, 120, 120], [10, 10, 20, 20]])
+        no = np.zeros(2, bool)
+        return CrownArrays(boxes, np.array([0.5, 0.7], np.float32), np.array([0, 1]), no, no)
+
+    monkeypatch.setattr(validation, "find_crowns", find)
+    model = SimpleNamespace(spec=ModelSpec(labels=LabelSchema(("snag", "tree"))))
+    p = predict_part(model, Part(plot, area, None, np.array([True, True, False])), threshold=0.2)
+    assert asked == {"threshold": 0.2, "area": area}
+    assert p.truth == pytest.approx(plot.boxes[:2])
+    assert p.truth_classes.tolist() == [1, 0]
+    assert p.classes.tolist() == [0, 1]
+    assert p.excused.tolist() == [True, False]
+    one = SimpleNamespace(spec=ModelSpec())
+    assert predict_part(one, Part(plot.renamed({"snag": "tree"}), area, None, np.ones(3, bool))).classes is None
+
+
+class TestRenamed:
+    def labels(self, groups):
+        return [[plot.labels.tolist() for plot in group] for group in groups]
+
+    def test_classes_take_the_starting_models_spelling(self, plot):
+        groups = renamed([[plot], []], ("tree",), None)
+        assert self.labels(groups) == [[["tree", "snag", "tree"]], []]
+
+    def test_a_single_class_stands_for_all(self, plot):
+        groups = renamed([[plot], [plot]], ("tree",), ("crown",))
+        assert self.labels(groups) == [[["crown"] * 3]] * 2
+        assert plot.labels.tolist() == ["Tree", "snag", "tree"], "the plot given is as it was"
+
+    def test_a_user_spells_as_well(self, plot):
+        groups = renamed([[plot]], (), ("TREE", "Snag"))
+        assert self.labels(groups) == [[["TREE", "Snag", "TREE"]]]
+
+    def test_a_crown_of_no_class_wanted_is_an_error(self, plot):
+        with pytest.raises(ConfigError, match=r"1 crowns are 'snag'.*\['tree', 'bird'\]"):
+            renamed([[plot]], ("tree",), ("tree", "bird"))
+
+    def test_nothing_to_rename_leaves_the_plots(self, plot):
+        plot = plot.renamed({"Tree": "tree"})
+        assert renamed([[plot]], ("tree",), None)[0][0] is plot
