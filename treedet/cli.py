@@ -30,7 +30,7 @@ FLAGS = (
     "--drop",
     "--from_scratch",
 )
-LISTS = ("--bands", "--stretch", "--classes")
+LISTS = ("--bands", "--stretch", "--classes", "--samples.zoom")
 KINDS = {
     "float": "a number",
     "int": "a whole number",

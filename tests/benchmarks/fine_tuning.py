@@ -93,7 +93,7 @@ def classes(data: Path, folder: Path, rest: Sequence[str]) -> dict[str, Any]:
     place = data / "samples"
     model = folder / "classes.safetensors"
     command = ["train", place / "SOAP_061.png", place / "testfile_multi.csv", model, "--gsd", 0.1, "--complete"]
-    options = ["--validation_share", 0, "--epochs", 8, "--learning_rate", 1e-3, "--ema_decay", 0.98, *rest]
+    options = ["--validation_share", 0, "--epochs", 6, "--windows_per_epoch", 200, *rest]
     seconds = treedet(*command, *options)
     head = classes_kept(model)
     plot = AnnotatedRaster(place / "SOAP_061.png", place / "testfile_multi.csv", gsd=0.1)

@@ -122,6 +122,7 @@ def test_an_output_is_replaced_only_on_request_and_before_any_work(stand, tmp_pa
         (["--epochs", "many"], "epochs"),
         (["--classes", "ash,oak", "--complete"], "not among the classes"),
         (["--freeze", "trunk", "--complete"], "nothing to train"),
+        (["--samples.gsd", "0.3", "--complete"], "--model_gsd"),
         (["--validation", "nowhere.tif"], "nowhere.tif"),
         (["--config", "nowhere.yaml"], "nowhere.yaml"),
     ],

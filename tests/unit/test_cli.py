@@ -44,7 +44,9 @@ def test_flags_and_lists_are_options_of_some_command():
     for command in commands:
         options |= vars(parser.parse_args(command)[command[0]])
     for option in (*FLAGS, *LISTS):
-        assert option.removeprefix("--") in options
+        group, _, name = option.removeprefix("--").partition(".")
+        assert group in options
+        assert not name or name in vars(options[group])
     # Every option that is true or false can be given bare.
     flags = {name for name, value in options.items() if isinstance(value, bool)}
     assert flags == {flag.removeprefix("--") for flag in FLAGS}

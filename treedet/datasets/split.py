@@ -66,7 +66,7 @@ def split_blocks(plots: Sequence[AnnotatedRaster], *, share: float = 0.2, seed: 
     """Hold out square blocks of ground for validation.
 
     Blocks are at least four times as wide as the 95th percentile of crown diameters, or twice where ground is too
-    small for that, and at least 20 m; a raster of fewer than three of them is held out whole or not at all. Blocks are
+    small for that, and at least 20 m; a raster of fewer than three of them is held out whole or not at all. They are
     drawn so that validation holds about ``share`` of all crowns, of each class and of the ground. The draw depends on
     the seed alone.
 

@@ -19,6 +19,7 @@ from treedet.core.labels import LabelSchema
 from treedet.core.spec import DEFAULT_POINT, ModelSpec, OperatingPoint
 from treedet.datasets.annotated import AnnotatedRaster
 from treedet.datasets.ground import ground_of
+from treedet.datasets.sample_config import SampleConfig
 from treedet.datasets.samples import Pool
 from treedet.datasets.split import Part, Split, split_blocks, whole
 from treedet.errors import ConfigError, SparseAnnotationError
@@ -251,6 +252,11 @@ def _weights(
 
 def _completed(config: TrainConfig, spec: ModelSpec) -> TrainConfig:
     """Return the settings with what follows from others filled in."""
+    if config.samples.gsd not in (SampleConfig().gsd, spec.gsd):
+        raise ConfigError(
+            f"samples.gsd is {config.samples.gsd:g}, but windows have the GSD of the model, {spec.gsd:g} m; set it "
+            "by model_gsd= (--model_gsd)"
+        )
     samples = replace(config.samples, gsd=spec.gsd)
     if samples.calm_from is None and samples.radiometry == "strong":
         samples = replace(samples, calm_from=round(WILD_SHARE * config.epochs))
