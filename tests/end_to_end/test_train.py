@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 
 import geopandas as gpd
 import numpy as np
@@ -78,6 +79,7 @@ def test_a_model_comes_out_with_all_that_goes_with_it(stand, tmp_path, capsys):
         rows = list(csv.DictReader(file))
     assert [int(float(row["epoch"])) for row in rows] == [1, 2]
     assert {"loss", "val_f1", "data_wait_share"} <= set(rows[0])
+    assert re.search(r"validation  F1 0\.\d\d before training, 0\.\d\d after", said)
     stored = load(output)
     assert set(stored.spec.operating_points) == {"balanced", "count", "precise", "complete"}
     origin = stored.spec.provenance

@@ -21,9 +21,9 @@ def list_rasters(rasters: str | os.PathLike[str] | Sequence[str | os.PathLike[st
     """Return the paths of the rasters a user means; nothing is opened.
 
     Args:
-        rasters: A file or URL; a folder, which stands for the rasters directly in it, by suffix and in the order of
-            their names; a glob (``**`` goes into folders); a ``.txt`` file with one path a line, relative to itself;
-            or a sequence of any of these.
+        rasters: A file or URL; a folder, which stands for the rasters directly in it, or else for all below it, by
+            suffix and in the order of their names; a glob (``**`` goes into folders); a ``.txt`` file with one path a
+            line, relative to itself; or a sequence of any of these.
 
     Returns:
         Each raster once, in the order given.
@@ -42,7 +42,8 @@ def list_rasters(rasters: str | os.PathLike[str] | Sequence[str | os.PathLike[st
 def _expand(text: str) -> list[str]:
     path = Path(text)
     if path.is_dir():
-        found = sorted(str(entry) for entry in path.iterdir() if _is_raster(entry))
+        here = [str(entry) for entry in path.iterdir() if _is_raster(entry)]
+        found = sorted(here or [str(entry) for entry in path.rglob("*") if _is_raster(entry)])
         return _said(found, f"the folder {text}", f"a folder must hold files ending in {', '.join(SUFFIXES)}")
     if path.suffix.lower() == LIST_SUFFIX and path.is_file():
         lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]

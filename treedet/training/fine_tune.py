@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import tempfile
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
@@ -17,6 +18,7 @@ from pytorch_lightning.loggers import Logger
 from treedet.core.spec import DEFAULT_POINT, OperatingPoint
 from treedet.datasets.annotated import AnnotatedRaster
 from treedet.datasets.samples import CrownWindows
+from treedet.errors import TreedetWarning
 from treedet.inference.detector import Detector
 from treedet.models.backends.eager import EagerBackend
 from treedet.models.network import NetworkDetector
@@ -44,6 +46,8 @@ class FineTuned:
         history: One row of figures per epoch.
         best_epoch: Epoch whose weights are kept, from 1.
         stopped: Why training ended.
+        at_start: Validation F1, precision and recall of the weights that training started from; None without
+            validation.
         predictions: Truth and prediction of each validation part, in pixels of its raster's grid.
         plan: Everything that was decided before the first step.
     """
@@ -53,6 +57,7 @@ class FineTuned:
     history: list[dict[str, float]]
     best_epoch: int
     stopped: str
+    at_start: Mapping[str, float] | None
     predictions: tuple[Prediction, ...]
     plan: Plan
 
@@ -99,6 +104,7 @@ def fine_tune(
         fresh_rows=plan.fresh,
         validate=validator,
     )
+    at_start = None if validator is None else validator(plan.trunk)
     with tempfile.TemporaryDirectory() if run is None else nullcontext(str(run)) as folder:
         result = fit(
             module,
@@ -112,13 +118,39 @@ def fine_tune(
         )
     predictions = tuple(validator.predictions(result.best)) if validator is not None else ()
     points = choose_points(predictions) if predictions else plan.spec.operating_points
-    spec = replace(plan.spec, operating_points=points, provenance=provenance(plan, result, points))
+    spec = replace(plan.spec, operating_points=points, provenance=provenance(plan, result, points, at_start))
     backend = EagerBackend(result.best)
     trained = Detector(NetworkDetector(backend, spec), name="fine-tuned model", trunk=result.best)
-    return FineTuned(trained, plan.transfer, result.history, result.best_epoch, result.stopped, predictions, plan)
+    _warn_of_a_loss(at_start, result)
+    return FineTuned(
+        detector=trained,
+        transfer=plan.transfer,
+        history=result.history,
+        best_epoch=result.best_epoch,
+        stopped=result.stopped,
+        at_start=at_start,
+        predictions=predictions,
+        plan=plan,
+    )
 
 
-def provenance(plan: Plan, result: FitResult, points: Mapping[str, OperatingPoint]) -> dict[str, Any]:
+def _warn_of_a_loss(at_start: Mapping[str, float] | None, result: FitResult) -> None:
+    reached = max((row.get("val_f1", 0.0) for row in result.history), default=0.0)
+    if at_start is not None and reached < at_start["val_f1"]:
+        warnings.warn(
+            f"training made the model worse on validation: F1 {at_start['val_f1']:.2f} before, {reached:.2f} after; "
+            "train longer (--epochs), annotate more, or keep the starting model",
+            TreedetWarning,
+            stacklevel=3,
+        )
+
+
+def provenance(
+    plan: Plan,
+    result: FitResult,
+    points: Mapping[str, OperatingPoint],
+    at_start: Mapping[str, float] | None,
+) -> dict[str, Any]:
     """Return where a model comes from, JSON-able: start, data, settings, package versions and scores."""
     scores = asdict(points[DEFAULT_POINT]) if plan.preflight.validation.total else "not validated"
     facts: dict[str, Any] = {
@@ -129,6 +161,7 @@ def provenance(plan: Plan, result: FitResult, points: Mapping[str, OperatingPoin
         "seed": plan.config.seed,
         "packages": installed(),
         "validation": scores,
+        "validation at start": None if at_start is None else round(at_start["val_f1"], 4),
         "best epoch": result.best_epoch,
         "epochs": len(result.history),
         "skipped steps": result.skipped_steps,

@@ -225,8 +225,12 @@ class CrownModule(pl.LightningModule):
         return self.config.epochs * math.ceil(self.config.steps_per_epoch(devices) / gathered)
 
     def rate(self, step: int) -> float:
-        """Return the learning rate of a step as a share of its peak."""
-        warmup = min(self.config.warmup_steps, self.steps // 2)
+        """Return the learning rate of a step as a share of its peak.
+
+        A run shorter than its warm-up never reaches the peak: the first steps of Adam move every weight by the whole
+        rate whatever the gradient, and rushed they undo what the starting model knows.
+        """
+        warmup = self.config.warmup_steps
         if step < warmup:
             return (step + 1) / warmup
         return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, self.steps - warmup))))
