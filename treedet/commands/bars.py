@@ -34,11 +34,11 @@ class TrainingBar:
                 unit="step",
                 leave=False,
                 disable=None,
-                bar_format="{percentage:3.0f}%|{bar}| {postfix}",
+                bar_format="{percentage:3.0f}%|{bar}| {desc}",
             )
         left = "" if math.isnan(progress.seconds_left) else f", {_clock(progress.seconds_left)} left"
         score = "" if math.isnan(progress.val_f1) else f", validation F1 {progress.val_f1:.3f}"
-        self._bar.set_postfix_str(
+        self._bar.set_description_str(
             f"epoch {progress.epoch}/{progress.epochs}, loss {progress.loss:.3f}{score}{left}", refresh=False
         )
         self._bar.update(progress.step - self._bar.n)
