@@ -3,9 +3,11 @@
 import csv
 import json
 import re
+from importlib.metadata import version
 
 import geopandas as gpd
 import numpy as np
+import pandas as pd
 import pyogrio
 import pytest
 import shapely
@@ -13,13 +15,18 @@ import torch
 from factories import UTM, disks, make_raster, paint, tiny_spec
 
 from treedet.cli import main
+from treedet.commands import bars
+from treedet.core import crowns as table
+from treedet.core.crowns import CrownArrays
 from treedet.core.labels import LabelSchema
 from treedet.core.spec import OperatingPoint
+from treedet.datasets.annotated import AnnotatedRaster
 from treedet.inference.detector import load
 from treedet.models import model_file
 from treedet.models.build import weights_of
 from treedet.models.trunk import Trunk
 from treedet.rasters.raster import Raster
+from treedet.training import annotation_check
 from treedet.training import plan as planning
 from treedet.vectors.writers import write_crowns
 
@@ -68,7 +75,8 @@ def train(stand, output, *arguments, crowns="plain.gpkg", raster="stand.tif"):
 def test_a_model_comes_out_with_all_that_goes_with_it(stand, tmp_path, capsys):
     output = tmp_path / "my stand.safetensors"
     assert train(stand, output, "--complete") == 0
-    said = capsys.readouterr().out
+    said, logged = capsys.readouterr()
+    assert re.findall(r"^treedet: epoch (\d)/2, loss", logged, flags=re.MULTILINE) == ["1", "2"]
     assert "80 crowns" in said
     assert "every row is 'tree'" not in said, "notices go to standard error"
     assert f"treedet predict {stand / 'stand.tif'} crowns.gpkg --model {json.dumps(str(output))}" in said
@@ -86,7 +94,8 @@ def test_a_model_comes_out_with_all_that_goes_with_it(stand, tmp_path, capsys):
     assert origin["start"].startswith("start.safetensors")
     assert len(origin["data"]) == 64
     assert origin["config"]["epochs"] == 2
-    assert origin["packages"]["torch"] == torch.__version__.partition("+")[0] or origin["packages"]["torch"]
+    assert origin["packages"]["torch"] == version("torch")
+    assert origin["validation at start"] is not None
     assert stored.predict(stand / "stand.tif").crs == UTM
 
 
@@ -149,8 +158,6 @@ def test_unannotated_trees_stop_the_training_and_are_written(stand, tmp_path, ca
     def all_disks(raster, model, *, threshold=None, area=None, watch=None):
         return crown_arrays(boxes_of(CIRCLES))
 
-    from treedet.training import annotation_check  # noqa: PLC0415
-
     monkeypatch.setattr(annotation_check, "find_crowns", all_disks)
     output = tmp_path / "m.safetensors"
     assert train(stand, output, crowns=few) == 2
@@ -165,17 +172,12 @@ def test_unannotated_trees_stop_the_training_and_are_written(stand, tmp_path, ca
 
 
 def crown_arrays(boxes):
-    from treedet.core.crowns import CrownArrays  # noqa: PLC0415
-
     n = len(boxes)
     false = np.zeros(n, bool)
     return CrownArrays(boxes, np.full(n, 0.9, np.float32), np.zeros(n, np.int64), false, false)
 
 
 def test_partial_annotation_makes_regions_that_are_neither_crown_nor_background(stand, monkeypatch):
-    from treedet.datasets.annotated import AnnotatedRaster  # noqa: PLC0415
-    from treedet.training import annotation_check  # noqa: PLC0415
-
     monkeypatch.setattr(annotation_check, "find_crowns", lambda *_, **__: crown_arrays(boxes_of(CIRCLES)))
     few = gpd.read_file(stand / "plain.gpkg").iloc[:12]
     plot = AnnotatedRaster(stand / "stand.tif", few)
@@ -191,11 +193,8 @@ def test_what_predict_wrote_and_a_gis_edited_is_training_data(stand, tmp_path):
     """Predict, correct by hand, train: features added without id, label and score, one deleted, one moved."""
     found = load(stand / "start.safetensors").predict(stand / "stand.tif", score_threshold=0.0).iloc[:0]
     shapes = gpd.read_file(stand / "plain.gpkg").geometry
-    from treedet.core import crowns as table  # noqa: PLC0415
-    from treedet.core.grid import Grid  # noqa: PLC0415
-
     with Raster.open(stand / "stand.tif") as raster:
-        grid: Grid = raster.native_grid
+        grid = raster.native_grid
     whole = table.to_table(crown_arrays(boxes_of(CIRCLES)), grid, LabelSchema(), source="stand.tif")
     assert list(found.columns) == list(whole.columns)
     corrected = tmp_path / "corrected.gpkg"
@@ -203,8 +202,6 @@ def test_what_predict_wrote_and_a_gis_edited_is_training_data(stand, tmp_path):
     edited = pyogrio.read_dataframe(corrected, layer="crowns").iloc[1:]
     edited.geometry = [shapely.affinity.translate(edited.geometry.iloc[0], 1.0), *edited.geometry.iloc[1:]]
     drawn = gpd.GeoDataFrame(geometry=[shapes.iloc[0].buffer(0.5)], crs=UTM)
-    import pandas as pd  # noqa: PLC0415
-
     pyogrio.write_dataframe(pd.concat([edited, drawn]), corrected, layer="crowns")
     output = tmp_path / "m.safetensors"
     assert train(stand, output, "--complete", crowns=corrected) == 0
@@ -214,8 +211,6 @@ def test_what_predict_wrote_and_a_gis_edited_is_training_data(stand, tmp_path):
 
 
 def test_a_killed_training_goes_on(stand, tmp_path, capsys, monkeypatch):
-    from treedet.commands import bars  # noqa: PLC0415
-
     shown = bars.TrainingBar.show
 
     def stop(self, progress):

@@ -5,14 +5,11 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
-from tqdm import tqdm
-
+from treedet.commands.bars import PredictBar
 from treedet.display.look import LookSheet
 from treedet.inference.detector import load as load_detector
 from treedet.inference.options import PredictOptions
-from treedet.inference.pipeline import Progress
 from treedet.inference.summary import Summary
 from treedet.models.backends.allocator import keep_memory
 from treedet.models.backends.eager import Precision
@@ -58,7 +55,7 @@ def run(
     keep_memory()
     detector = load_detector(load.model, device=load.device, precision=load.precision)
     sheet = LookSheet(detector.spec.labels) if look else None
-    with _Bar() as bar:
+    with PredictBar() as bar:
         summary = detector.predict_to_file(
             raster,
             output,
@@ -74,27 +71,3 @@ def run(
         sheet.save(picture, title=f"{Path(raster).name}: {summary.crowns:,} crowns")
         sys.stdout.write(f"look       {picture}\n")
     return summary
-
-
-class _Bar:
-    """Windows per second, crowns so far and time left, on the terminal."""
-
-    def __init__(self) -> None:
-        self._bar: tqdm[NoReturn] | None = None
-
-    def __enter__(self) -> _Bar:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
-
-    def show(self, progress: Progress) -> None:
-        """Draw the state of a run."""
-        if self._bar is None:
-            # Rows done before an interruption are shown as done, but do not count for the speed.
-            done = max(0, progress.windows - 1)
-            # Where standard error is no terminal, a bar would only litter a log.
-            self._bar = tqdm(total=progress.total, initial=done, unit="window", leave=False, disable=None)
-        self._bar.set_postfix_str(f"{progress.crowns:,} crowns", refresh=False)
-        self._bar.update(progress.windows - self._bar.n)

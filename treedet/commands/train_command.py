@@ -278,8 +278,7 @@ def _closing(result: FineTuned, outputs: Outputs) -> list[str]:
     spec = result.detector.spec
     lines = [f"ended       {result.stopped}; weights of epoch {result.best_epoch} are kept"]
     if result.at_start is not None:
-        reached = max(row.get("val_f1", 0.0) for row in result.history)
-        lines.append(f"validation  F1 {result.at_start['val_f1']:.2f} before training, {reached:.2f} after")
+        lines.append(f"validation  F1 {result.at_start['val_f1']:.2f} before training, {result.reached:.2f} after")
     for name, point in spec.operating_points.items():
         if not math.isnan(point.f1):
             default = " (default)" if name == DEFAULT_POINT else ""

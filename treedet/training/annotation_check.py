@@ -36,6 +36,10 @@ MANY, MANY_SHARE = 10, 0.25
 """From this many confident detections without an annotation, and this share of all, training stops and asks."""
 
 
+SURER, HIGHEST_SCORE = 0.15, 0.95
+"""How much above its default threshold a model without a precise one is called confident, and the most asked."""
+
+
 @dataclass(frozen=True, eq=False)
 class Unannotated:
     """Confident detections of one raster that nobody annotated.
@@ -118,11 +122,13 @@ class AnnotationCheck:
 def confident_score(spec: ModelSpec) -> float:
     """Return the score from which a detection of a model is called confident.
 
-    Halfway from the default operating point to the precise one, as far as the model has one.
+    Halfway from the default operating point to the precise one; a little above the default where that is no higher.
     """
     default = spec.operating_points[DEFAULT_POINT].threshold
-    precise = spec.operating_points.get("precise", spec.operating_points[DEFAULT_POINT]).threshold
-    return (default + max(default, precise)) / 2 if precise > default else min(0.95, default + 0.15)
+    precise = spec.operating_points.get("precise")
+    if precise is not None and precise.threshold > default:
+        return (default + precise.threshold) / 2
+    return min(HIGHEST_SCORE, default + SURER)
 
 
 def check_annotation(

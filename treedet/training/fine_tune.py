@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -60,6 +61,11 @@ class FineTuned:
     at_start: Mapping[str, float] | None
     predictions: tuple[Prediction, ...]
     plan: Plan
+
+    @property
+    def reached(self) -> float:
+        """Validation F1 of the weights that are kept; NaN without validation."""
+        return self.history[self.best_epoch - 1].get("val_f1", math.nan)
 
 
 def fine_tune(
@@ -121,8 +127,7 @@ def fine_tune(
     spec = replace(plan.spec, operating_points=points, provenance=provenance(plan, result, points, at_start))
     backend = EagerBackend(result.best)
     trained = Detector(NetworkDetector(backend, spec), name="fine-tuned model", trunk=result.best)
-    _warn_of_a_loss(at_start, result)
-    return FineTuned(
+    tuned = FineTuned(
         detector=trained,
         transfer=plan.transfer,
         history=result.history,
@@ -132,14 +137,15 @@ def fine_tune(
         predictions=predictions,
         plan=plan,
     )
+    _warn_of_a_loss(tuned)
+    return tuned
 
 
-def _warn_of_a_loss(at_start: Mapping[str, float] | None, result: FitResult) -> None:
-    reached = max((row.get("val_f1", 0.0) for row in result.history), default=0.0)
-    if at_start is not None and reached < at_start["val_f1"]:
+def _warn_of_a_loss(tuned: FineTuned) -> None:
+    if tuned.at_start is not None and tuned.reached < tuned.at_start["val_f1"]:
         warnings.warn(
-            f"training made the model worse on validation: F1 {at_start['val_f1']:.2f} before, {reached:.2f} after; "
-            "train longer (--epochs), annotate more, or keep the starting model",
+            f"training made the model worse on validation: F1 {tuned.at_start['val_f1']:.2f} before, "
+            f"{tuned.reached:.2f} after; train longer (--epochs), annotate more, or keep the starting model",
             TreedetWarning,
             stacklevel=3,
         )
