@@ -30,7 +30,7 @@ FLAGS = (
     "--drop",
     "--from_scratch",
 )
-LISTS = ("--bands", "--stretch", "--classes", "--samples.zoom")
+LISTS = ("--bands", "--stretch", "--classes", "--samples.zoom", "--samples.resolutions")
 KINDS = {
     "float": "a number",
     "int": "a whole number",

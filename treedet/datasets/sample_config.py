@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from treedet.errors import ConfigError
@@ -26,6 +27,8 @@ class SampleConfig:
         calm_from: Epoch, counted from 0, from which windows are varied little, so that training ends on what a
             user's imagery looks like; None for never.
         radiometry: How much light and colour vary: ``strong``, ``calm`` or ``none``.
+        resolutions: Finest and coarsest metres per pixel of imagery that windows are made to look like, drawn evenly
+            on a logarithmic scale; teaches one model several resolutions. None for the rasters' own alone.
     """
 
     window_px: int = 384
@@ -36,6 +39,7 @@ class SampleConfig:
     empty: float = 0.1
     calm_from: int | None = None
     radiometry: str = "strong"
+    resolutions: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         if self.window_px < 32 or self.window_px % 32:
@@ -48,6 +52,10 @@ class SampleConfig:
             raise ConfigError(
                 "mosaic and empty must be shares of 0 to 1 and turn 0 to 45 degrees; "
                 f"found mosaic {self.mosaic}, empty {self.empty}, turn {self.turn}"
+            )
+        if self.resolutions is not None and not 0 < self.resolutions[0] <= self.resolutions[1] < math.inf:
+            raise ConfigError(
+                f"resolutions must be two numbers of metres above 0, finest first; found {self.resolutions}"
             )
         if self.radiometry not in RADIOMETRY:
             raise ConfigError(f"radiometry must be one of {', '.join(RADIOMETRY)}; found {self.radiometry!r}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from treedet.datasets.augment import vary
+from treedet.datasets.coarse import as_coarse
 from treedet.datasets.ground import Ground
 from treedet.datasets.sample_config import SampleConfig
 from treedet.datasets.views import Floats, Patch, View, look, turned
@@ -82,11 +83,13 @@ class CrownWindows(Dataset[tuple[Tensor, Targets]]):
         empty = bool(draw.rng.random() < config.empty)
         mosaic = not (empty or calm) and bool(draw.rng.random() < config.mosaic)
         patch, equalised = draw.mosaic(pool) if mosaic else draw.window(pool, empty=empty)
+        # Drawn before the resolution, so that windows are the same with and without it but for their detail.
+        light = int(draw.rng.integers(2**31))
         patch = vary(
-            patch,
+            draw.coarsened(patch),
             radiometry="calm" if calm and config.radiometry == "strong" else config.radiometry,
             equalised=equalised,
-            seed=int(draw.rng.integers(2**31)),
+            seed=light,
         )
         pixels = torch.from_numpy(np.ascontiguousarray(patch.pixels.transpose(2, 0, 1)))
         known = None if patch.known is None else torch.from_numpy(np.ascontiguousarray(patch.known))
@@ -106,6 +109,7 @@ class _Draw:
         self.rng = rng
         self.side = config.window_px
         self.gsd = config.gsd
+        self.resolutions = config.resolutions
         self.turn = min(CALM_TURN, config.turn) if calm else config.turn
         low, high = config.zoom
         if calm:
@@ -136,6 +140,15 @@ class _Draw:
             classes.append(part.classes)
         unknown = None if known.all() else known
         return Patch(pixels, np.concatenate(boxes), np.concatenate(classes), unknown, 1.0), equalised
+
+    def coarsened(self, patch: Patch) -> Patch:
+        """Give a window the resolution of other imagery, where that is asked for."""
+        if self.resolutions is None:
+            return patch
+        low, high = np.log(self.resolutions)
+        # Relative to the windows' GSD before zoom: what counts for the network is detail per pixel it sees.
+        factor = float(np.exp(self.rng.uniform(low, high))) / self.gsd
+        return replace(patch, pixels=as_coarse(patch.pixels, factor))
 
     def _ground(self, pool: Pool) -> Ground:
         return pool.grounds[int(self.rng.choice(len(pool.grounds), p=pool.chances))]

@@ -21,7 +21,7 @@ from treedet.datasets.sample_config import SampleConfig
 from treedet.datasets.samples import Pool
 from treedet.datasets.scenes import random_config, render_scene
 from treedet.datasets.sources import SOURCES, AnnotatedImage, load_source, split_by_place
-from treedet.inference.detector import Detector
+from treedet.inference.detector import Detector, load
 from treedet.models import model_file
 from treedet.models.backends.eager import EagerBackend
 from treedet.models.build import weights_of
@@ -31,6 +31,7 @@ from treedet.training.config import TrainConfig
 from treedet.training.loop import FitResult, fit
 from treedet.training.module import CrownModule
 from treedet.training.operating_points import LEAST, Prediction, choose_points, predicted_boxes
+from treedet.training.plan import for_resolutions
 
 log = logging.getLogger("treedet")
 
@@ -100,7 +101,9 @@ def rendered(count: int, *, seed: int) -> list[AnnotatedImage]:
     return images
 
 
-def train(data: Path, run: Path, *, config: TrainConfig, spec: ModelSpec, scenes: int) -> FitResult:
+def train(
+    data: Path, run: Path, *, config: TrainConfig, spec: ModelSpec, scenes: int, start: Detector | None = None
+) -> FitResult:
     """Train; a run in the folder that was stopped is taken up.
 
     Args:
@@ -109,10 +112,12 @@ def train(data: Path, run: Path, *, config: TrainConfig, spec: ModelSpec, scenes
         config: Settings.
         spec: Architecture.
         scenes: Rendered scenes to add to the training images.
+        start: Model of the same architecture whose weights are trained on; None for random weights.
     """
     pools, _ = gather(data, scenes=scenes, seed=config.seed)
     facts = {"scenes": scenes, "sources": [source.name for source in SOURCES]}
-    return fit(CrownModule(spec, config), pools, config, run=run, resume=True, facts=facts)
+    module = CrownModule(spec, config, trunk=None if start is None else start.trunk)
+    return fit(module, pools, config, run=run, resume=True, facts=facts)
 
 
 def export(
@@ -159,26 +164,36 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--epochs", type=int, default=EPOCHS, help="of 100 steps")
     parser.add_argument("--commit", default="unknown", help="commit the run was started from, for the model file")
     parser.add_argument("--scenes", type=int, default=400)
+    parser.add_argument("--start", type=Path, help="model file to train on; random weights by default")
+    parser.add_argument("--learning_rate", type=float, default=8e-4)
+    parser.add_argument("--resolutions", type=float, nargs=2, help="finest and coarsest metres per pixel to imitate")
     chosen = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.set_num_threads(2)
     config = TrainConfig(
         epochs=chosen.epochs,
         windows_per_epoch=100 * TrainConfig.batch_size,
-        learning_rate=8e-4,
+        learning_rate=chosen.learning_rate,
         warmup_steps=200,
-        samples=SampleConfig(calm_from=max(0, chosen.epochs - CALM_EPOCHS)),
+        samples=SampleConfig(
+            calm_from=max(0, chosen.epochs - CALM_EPOCHS),
+            resolutions=tuple(chosen.resolutions) if chosen.resolutions else None,
+        ),
     )
-    result = train(chosen.data, chosen.run, config=config, spec=ModelSpec(), scenes=chosen.scenes)
+    start = load(chosen.start) if chosen.start else None
+    spec = for_resolutions(ModelSpec(), config)
+    result = train(chosen.data, chosen.run, config=config, spec=spec, scenes=chosen.scenes, start=start)
     if chosen.output is not None:
         provenance = {
-            "start": "random weights",
+            "start": "random weights" if start is None else f"{start.name} ({start.model.identity['model'][:12]})",
             "data": ", ".join([*(source.name for source in SOURCES), f"{chosen.scenes} rendered scenes"]),
             "licence": "weights MIT; data CC BY 4.0 and MIT, see the model card",
             "seed": str(config.seed),
             "commit": chosen.commit,
         }
-        stored = export(chosen.data, result, chosen.output, spec=ModelSpec(), provenance=provenance)
+        if config.samples.resolutions:
+            provenance["resolutions"] = "{:g} to {:g} m".format(*config.samples.resolutions)
+        stored = export(chosen.data, result, chosen.output, spec=spec, provenance=provenance)
         log.info("%s: %s", chosen.output, stored.operating_points)
 
 

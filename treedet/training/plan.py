@@ -140,6 +140,7 @@ def make_plan(
     else:
         split = Split(whole(plots), ())
     spec, decisions = _spec(detector.spec, split, recipe)
+    spec = for_resolutions(spec, config)
     trunk, report, fresh = _weights(detector, spec, recipe, config.seed)
     config = _completed(config, spec)
     preflight = Preflight.of(
@@ -218,6 +219,14 @@ def _spec(start: ModelSpec, split: Split, recipe: Recipe) -> tuple[ModelSpec, li
     points = {DEFAULT_POINT: OperatingPoint(threshold=start.threshold())}
     labelled = replace(spec, labels=LabelSchema(classes), operating_points=points, temperature=1.0, provenance={})
     return labelled, decisions
+
+
+def for_resolutions(spec: ModelSpec, config: TrainConfig) -> ModelSpec:
+    """Widen the range of resolutions a model is for by those its windows are made to look like."""
+    if config.samples.resolutions is None:
+        return spec
+    (finest, coarsest), (low, high) = spec.gsd_range, config.samples.resolutions
+    return replace(spec, gsd_range=(min(finest, low), max(coarsest, high)))
 
 
 def _sides_m(part: Part) -> np.ndarray[Any, np.dtype[np.float64]]:

@@ -286,3 +286,22 @@ def test_the_data_module_feeds_batches():
 def test_workers_draw_the_same_windows():
     alone, helped = (list(feed(workers=n).train_dataloader()) for n in (0, 1))
     assert all(torch.equal(a[0], b[0]) for a, b in zip(alone, helped, strict=True))
+
+
+def test_windows_take_the_look_of_coarser_imagery_and_keep_their_boxes():
+    rng = np.random.default_rng(0)
+    speckle = ground([[20, 20, 60, 60]], rng.integers(0, 255, (3, 200, 200), dtype=np.uint8))
+    plain = windows(speckle, **PLAIN, turn=0.0, zoom=(1.0, 1.0))
+    coarse = windows(speckle, **PLAIN, turn=0.0, zoom=(1.0, 1.0), resolutions=(0.4, 0.4))
+    (fine, targets), (blurred, same) = plain[0, 3], coarse[0, 3]
+    assert torch.equal(targets.boxes, same.boxes)
+    # The variance of a mean of 16 independent pixels is a sixteenth; cubic interpolation gives little of it back.
+    assert blurred.float().std() < 0.4 * fine.float().std()
+    finer = windows(speckle, **PLAIN, turn=0.0, zoom=(1.0, 1.0), resolutions=(0.05, 0.1))
+    assert torch.equal(finer[0, 3][0], fine)
+
+
+@pytest.mark.parametrize("resolutions", [(0.5, 0.1), (0.0, 0.1), (0.1, float("inf"))])
+def test_resolutions_are_checked(resolutions):
+    with pytest.raises(ConfigError, match="finest first"):
+        SampleConfig(resolutions=resolutions)
