@@ -15,6 +15,12 @@ if TYPE_CHECKING:
     from treedet.core.spec import ModelSpec
     from treedet.datasets.annotated import AnnotatedRaster, pair
     from treedet.errors import TreedetError, TreedetWarning
+    from treedet.evaluation.calibrate import Calibrated, calibrate
+    from treedet.evaluation.compare import Comparison, compare
+    from treedet.evaluation.config import CalibrateConfig, EvaluateConfig
+    from treedet.evaluation.crown_files import paired_files
+    from treedet.evaluation.evaluate import evaluate, evaluate_crowns
+    from treedet.evaluation.report import Report
     from treedet.inference.detector import Detector, load
     from treedet.inference.options import PredictOptions
     from treedet.inference.summary import Summary
@@ -28,42 +34,62 @@ if TYPE_CHECKING:
 
 _HOME = {
     "AnnotatedRaster": "treedet.datasets.annotated",
+    "CalibrateConfig": "treedet.evaluation.config",
+    "Calibrated": "treedet.evaluation.calibrate",
+    "Comparison": "treedet.evaluation.compare",
     "Detector": "treedet.inference.detector",
+    "EvaluateConfig": "treedet.evaluation.config",
     "FineTuned": "treedet.training.fine_tune",
     "LabelSchema": "treedet.core.labels",
     "ModelSpec": "treedet.core.spec",
     "PredictOptions": "treedet.inference.options",
     "Raster": "treedet.rasters.raster",
     "Recipe": "treedet.training.plan",
+    "Report": "treedet.evaluation.report",
     "Summary": "treedet.inference.summary",
     "TrainConfig": "treedet.training.config",
     "TreedetError": "treedet.errors",
     "TreedetWarning": "treedet.errors",
     "TruthOptions": "treedet.vectors.truth",
+    "calibrate": "treedet.evaluation.calibrate",
+    "compare": "treedet.evaluation.compare",
+    "evaluate": "treedet.evaluation.evaluate",
+    "evaluate_crowns": "treedet.evaluation.evaluate",
     "fine_tune": "treedet.training.fine_tune",
     "load": "treedet.inference.detector",
     "pair": "treedet.datasets.annotated",
+    "paired_files": "treedet.evaluation.crown_files",
     "read_crowns": "treedet.vectors.annotations",
     "write_crowns": "treedet.vectors.writers",
 }
 
 __all__ = [
     "AnnotatedRaster",
+    "CalibrateConfig",
+    "Calibrated",
+    "Comparison",
     "Detector",
+    "EvaluateConfig",
     "FineTuned",
     "LabelSchema",
     "ModelSpec",
     "PredictOptions",
     "Raster",
     "Recipe",
+    "Report",
     "Summary",
     "TrainConfig",
     "TreedetError",
     "TreedetWarning",
     "TruthOptions",
+    "calibrate",
+    "compare",
+    "evaluate",
+    "evaluate_crowns",
     "fine_tune",
     "load",
     "pair",
+    "paired_files",
     "read_crowns",
     "write_crowns",
 ]

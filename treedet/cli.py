@@ -17,6 +17,7 @@ from typing import Any, Literal, NoReturn
 from jsonargparse import ArgumentParser, Namespace
 
 from treedet.errors import TreedetError
+from treedet.evaluation.config import CalibrateConfig, EvaluateConfig, TruthReading
 from treedet.inference.options import PredictOptions
 from treedet.training.config import TrainConfig
 from treedet.training.options import TrainOptions
@@ -29,8 +30,19 @@ FLAGS = (
     "--complete",
     "--drop",
     "--from_scratch",
+    "--upsample",
+    "--keep_temperature",
 )
-LISTS = ("--bands", "--stretch", "--classes", "--samples.zoom", "--samples.resolutions")
+LISTS = (
+    "--gsds",
+    "--modes",
+    "--merge_ious",
+    "--bands",
+    "--stretch",
+    "--classes",
+    "--samples.zoom",
+    "--samples.resolutions",
+)
 KINDS = {
     "float": "a number",
     "int": "a whole number",
@@ -118,6 +130,94 @@ def train(
     )
 
 
+def evaluate(
+    raster: str,
+    truth: str,
+    report: str,
+    *,
+    reading: TruthReading,
+    config: EvaluateConfig,
+    predictions: str | None = None,
+    prediction_columns: dict[str, str] | None = None,
+    model: str | None = None,
+    device: str = "auto",
+    overwrite: bool = False,
+) -> None:
+    """Measure how good crowns are: a model's, at several resolutions, or those of any file.
+
+    Args:
+        raster: The image or images: a file, a folder, a quoted glob, or a .txt list of paths; - for none, where
+            crowns are compared with crowns.
+        truth: Annotated crowns or stems: any vector file, or CSV, Pascal VOC, COCO, YOLO or Label Studio. With
+            REPORT as the only other argument, --truth FILE.
+        report: Folder to write; report.html in it is the place to begin.
+        reading: How the truth is read.
+        config: What is measured.
+        predictions: Crowns of any tool to evaluate instead of a model.
+        prediction_columns: Columns of the predictions by our names, such as score: CONF.
+        model: Model file; by default the bundled model.
+        device: auto, cpu, cuda or mps.
+        overwrite: Replace an existing report.
+    """
+    from treedet.commands import evaluate_command  # noqa: PLC0415 - --help must not load torch
+
+    evaluate_command.run(
+        raster,
+        truth,
+        report,
+        reading,
+        config,
+        predictions=None
+        if predictions is None
+        else evaluate_command.Predictions(predictions, prediction_columns or {}),
+        model=model,
+        device=device,
+        overwrite=overwrite,
+    )
+
+
+def compare(report_a: str, report_b: str, *, output: str | None = None, overwrite: bool = False) -> None:
+    """Set two reports of the same rasters side by side, with the paired difference and its interval.
+
+    Args:
+        report_a: Folder of the report compared with.
+        report_b: Folder of the report that may be better.
+        output: Folder to write the comparison to.
+        overwrite: Replace an existing comparison.
+    """
+    from treedet.commands import evaluate_command  # noqa: PLC0415 - --help must not load torch
+
+    evaluate_command.compare(report_a, report_b, output=output, overwrite=overwrite)
+
+
+def calibrate(
+    raster: str,
+    truth: str,
+    output: str,
+    *,
+    reading: TruthReading,
+    config: CalibrateConfig,
+    model: str | None = None,
+    device: str = "auto",
+    overwrite: bool = False,
+) -> None:
+    """Choose a model's thresholds, merging and temperature on validation rasters, and write it anew.
+
+    Args:
+        raster: Validation images, neither trained nor tested on: a file, a folder, a quoted glob, or a .txt list.
+        truth: Their annotated crowns.
+        output: Model file to write, ending in .safetensors.
+        reading: How the truth is read.
+        config: What is tried.
+        model: Model file to calibrate; by default the bundled model.
+        device: auto, cpu, cuda or mps.
+        overwrite: Replace an existing output.
+    """
+    from treedet.commands import calibrate_command  # noqa: PLC0415 - --help must not load torch
+
+    calibrate_command.run(raster, truth, output, reading, config, model=model, device=device, overwrite=overwrite)
+
+
 def inspect(file: str, *, gsd: float | None = None, model: str | None = None) -> None:
     """Tell what a raster, a model file or a crowns file is, and what to do next.
 
@@ -148,6 +248,9 @@ class Command:
 COMMANDS = {
     "predict": Command(predict, {"options": PredictOptions}),
     "train": Command(train, {"options": TrainOptions, "config": TrainConfig}),
+    "evaluate": Command(evaluate, {"reading": TruthReading, "config": EvaluateConfig}),
+    "compare": Command(compare),
+    "calibrate": Command(calibrate, {"reading": TruthReading, "config": CalibrateConfig}),
     "inspect": Command(inspect),
 }
 
@@ -242,7 +345,27 @@ def in_order(arguments: Sequence[str]) -> list[str]:
             rest.append(f"{name}={value if value.startswith('[') else f'[{value}]'}")
         else:
             rest.append(item)
+    if rest[:1] == ["evaluate"]:
+        rest = _crowns_against_crowns(rest)
     return [*rest[:1], *config, *rest[1:]]
+
+
+def _crowns_against_crowns(arguments: list[str]) -> list[str]:
+    """Bring ``evaluate REPORT --truth FILE`` into the order of ``evaluate RASTER TRUTH REPORT``.
+
+    >>> _crowns_against_crowns(["evaluate", "report", "--predictions", "a.gpkg", "--truth=b.gpkg"])
+    ['evaluate', '-', 'b.gpkg', 'report', '--predictions', 'a.gpkg']
+    """
+    truth, others = None, []
+    items = iter(arguments)
+    for item in items:
+        if item == "--truth":
+            truth = next(items, None)
+        elif item.startswith("--truth="):
+            truth = item.partition("=")[2]
+        else:
+            others.append(item)
+    return arguments if truth is None else [others[0], "-", truth, *others[1:]]
 
 
 def _call(parsed: Namespace) -> None:

@@ -19,7 +19,7 @@ import pandas as pd
 
 from treedet.inference.detector import Detector, load
 from treedet.metrics.detection import RasterCount, Scores, count, scores
-from treedet.training.operating_points import predicted_boxes
+from treedet.training.validation import predicted_boxes
 from treedet.vectors.annotations import read_boxes
 
 RESULTS = Path(__file__).parent / "results"

@@ -38,7 +38,14 @@ def test_flags_and_lists_are_options_of_some_command():
     for name in COMMANDS:
         assert name in known
     parser = build_parser()
-    commands = [["predict", "a", "b"], ["train", "a", "b", "c"], ["inspect", "a"]]
+    commands = [
+        ["predict", "a", "b"],
+        ["train", "a", "b", "c"],
+        ["evaluate", "a", "b", "c"],
+        ["compare", "a", "b"],
+        ["calibrate", "a", "b", "c"],
+        ["inspect", "a"],
+    ]
     assert [command[0] for command in commands] == list(COMMANDS)
     options = {}
     for command in commands:

@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 if TYPE_CHECKING:
     # For types alone: predicting must not load what training needs.
+    from treedet.evaluation.evaluate import Standing
     from treedet.inference.pipeline import Progress as PredictProgress
     from treedet.training.callbacks import Progress as TrainProgress
 
@@ -73,6 +74,19 @@ class TrainingBar(_Bar):
         if self._last is not None and not sys.stderr.isatty():
             sys.stderr.write(f"treedet: {_words(self._last)}\n")
             sys.stderr.flush()
+
+
+class EvaluationBar(_Bar):
+    """Rasters evaluated, on the terminal."""
+
+    def __enter__(self) -> EvaluationBar:
+        return self
+
+    def show(self, standing: Standing) -> None:
+        """Draw the state of an evaluation."""
+        bar = self._at(1, standing.total, bar_format="{percentage:3.0f}%|{bar}| {postfix}")
+        bar.set_postfix_str(f"raster {min(standing.done + 1, standing.total)} of {standing.total}", refresh=False)
+        bar.update(standing.done + standing.share - bar.n)
 
 
 def _words(progress: TrainProgress) -> str:

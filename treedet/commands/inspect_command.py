@@ -12,7 +12,7 @@ from treedet.commands.origin import origin_lines
 from treedet.core.spec import ModelSpec
 from treedet.core.suppression import MergeConfig
 from treedet.inference.detector import Detector, bundled_model, load
-from treedet.inference.setup import tiling
+from treedet.inference.setup import reading, tiling
 from treedet.models import model_file
 from treedet.rasters.raster import Raster
 from treedet.rasters.tiling import plan_tiles
@@ -66,11 +66,12 @@ def describe_raster(file: str, *, gsd: float | None, model: str | None) -> list[
     if not finest <= grid.gsd <= coarsest:
         lines.append(f"warning    the model is trained for {finest:g} to {coarsest:g} m; expect poor results")
     detector = load(path)
-    plan = plan_tiles(grid.at_gsd(spec.gsd), tiling(spec, None))
+    seen = grid if reading(grid, spec) == "native" else grid.at_gsd(spec.gsd)
+    plan = plan_tiles(seen, tiling(spec, None))
     pixels = plan.n_windows * plan.width * plan.height * share
     lines.append(
         f"time       about {_duration(pixels * _seconds_per_pixel(detector))} here: {plan.n_windows:,} windows of "
-        f"{plan.width} x {plan.height} px at {spec.gsd:g} m"
+        f"{plan.width} x {plan.height} px at {seen.gsd:.3g} m"
     )
     wanted = f" --gsd {gsd:g}" if gsd is not None else ""
     name = f'"{file}"' if " " in file else file
@@ -111,6 +112,12 @@ def describe_model(file: str) -> list[str]:
     for name, point in spec.operating_points.items():
         scores = f" (precision {point.precision:.2f}, recall {point.recall:.2f}, F1 {point.f1:.2f} on validation)"
         lines.append(f"threshold  {name} = {point.threshold:.3g}{'' if math.isnan(point.f1) else scores}")
+    for choice in spec.resolutions:
+        how = f"resampled to {spec.gsd:g} m" if choice.mode == "adapt" else "as it is"
+        lines.append(
+            f"coarse     imagery of about {choice.gsd:g} m is read {how} ({choice.mode}): F1 {choice.adapt_f1:.3f} "
+            f"resampled, {choice.native_f1:.3f} as it is, on validation"
+        )
     return [*lines, *origin_lines(spec.provenance)]
 
 

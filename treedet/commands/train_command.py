@@ -227,21 +227,23 @@ def _draw_mistakes(result: FineTuned, path: Path) -> None:
     parts = result.plan.split.validation
     outcomes = []
     for part, prediction in zip(parts, result.predictions, strict=True):
-        kept = np.flatnonzero(prediction.counts_at(threshold))
-        true, found = prediction.matched(threshold)
+        shown = prediction.at(threshold)
+        matching = shown.matched(by_class=True)
+        _, counted, _ = shown.counts(matching)
+        truth_hit, predicted_hit = np.zeros(len(shown.truth), dtype=bool), np.zeros(len(shown.predicted), dtype=bool)
+        truth_hit[matching.truth], predicted_hit[matching.predicted] = True, True
         grid = part.plot.grid
-        truth_hit = np.zeros(len(prediction.truth), dtype=bool)
-        truth_hit[true] = True
+        metres = np.array([grid.gsd_x, grid.gsd_y] * 2)
         outcomes.append(
             Outcome(
                 name=Path(part.plot.path).name,
                 width=grid.width,
                 height=grid.height,
                 gsd=grid.gsd,
-                truth=prediction.truth,
-                predicted=prediction.boxes[kept],
+                truth=shown.truth / metres,
+                predicted=shown.predicted[counted] / metres,
                 truth_hit=truth_hit,
-                predicted_hit=np.isin(kept, found),
+                predicted_hit=predicted_hit[counted],
             )
         )
     widest = max((float(np.quantile(p.plot.diameters_m, 0.95)) for p in parts if len(p.plot)), default=0.0)

@@ -5,13 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import Any, Literal
 
+from treedet.core.grid import SAME_GSD
 from treedet.core.labels import LabelSchema
 from treedet.errors import ConfigError, SpecMismatchError
 
 DEFAULT_POINT = "balanced"
 """Operating point used where nobody asks for another."""
+
+Reading = Literal["adapt", "native"]
+"""How imagery reaches the network: resampled to the model's GSD, or with its pixels as they are."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,32 @@ class OperatingPoint:
     precision: float = math.nan
     recall: float = math.nan
     f1: float = math.nan
+
+
+@dataclass(frozen=True)
+class ResolutionChoice:
+    """Which reading of coarse imagery was better on validation data of one GSD.
+
+    Attributes:
+        gsd: Ground sample distance of the imagery in metres per pixel.
+        mode: The better one: ``adapt`` resamples to the model's GSD, ``native`` leaves the pixels as they are.
+        adapt_f1: F1 of ``adapt`` there.
+        native_f1: F1 of ``native`` there.
+
+    Raises:
+        ConfigError: The GSD is not positive, or the mode is unknown.
+    """
+
+    gsd: float
+    mode: str
+    adapt_f1: float
+    native_f1: float
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.gsd) and self.gsd > 0):
+            raise ConfigError(f"the gsd of a resolution choice must be a positive number of metres, found {self.gsd}")
+        if self.mode not in ("adapt", "native"):
+            raise ConfigError(f"the mode at {self.gsd:g} m can not be {self.mode!r}; accepted are adapt, native")
 
 
 @dataclass(frozen=True)
@@ -57,6 +87,7 @@ class ModelSpec:
         cut_margin_px: A box this close to a window's inner edge is cut by it.
         max_detections: Cap on detections per 400 x 400 px of window; adapts to the window, warns when hit.
         temperature: Divides the logits before the sigmoid (calibration, Guo et al. 2017).
+        resolutions: The better reading of imagery coarser than ``gsd``, by the GSDs that were tried.
         provenance: Free text facts: initialisation, data, licence, commit, scores.
     """
 
@@ -88,6 +119,7 @@ class ModelSpec:
     cut_margin_px: float = 2.0
     max_detections: int = 500
     temperature: float = 1.0
+    resolutions: tuple[ResolutionChoice, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -151,6 +183,35 @@ class ModelSpec:
             )
         return value
 
+    def is_coarse(self, gsd: float) -> bool:
+        """Tell whether imagery is so much coarser than the model's GSD (over 2 %) that it can be read in two ways.
+
+        >>> ModelSpec(gsd=0.1).is_coarse(0.101), ModelSpec(gsd=0.1).is_coarse(0.15)
+        (False, True)
+        """
+        return gsd > self.gsd * (1 + SAME_GSD)
+
+    def choice_at(self, gsd: float) -> ResolutionChoice | None:
+        """Return the stored choice that holds for imagery of a GSD: the nearest one on a log scale.
+
+        None where nothing is stored, and for imagery that is not coarser than the model's GSD: finer imagery is
+        always resampled.
+        """
+        if not self.resolutions or not self.is_coarse(gsd):
+            return None
+        return min(self.resolutions, key=lambda choice: abs(math.log(choice.gsd / gsd)))
+
+    def mode_at(self, gsd: float) -> Reading:
+        """Return how imagery of a GSD is read best, as far as is known; ``adapt`` where nothing is.
+
+        >>> choices = (ResolutionChoice(0.2, "adapt", 0.62, 0.55), ResolutionChoice(0.5, "native", 0.31, 0.33))
+        >>> spec = ModelSpec(gsd=0.1, resolutions=choices)
+        >>> [spec.mode_at(gsd) for gsd in (0.05, 0.1, 0.25, 0.4)]
+        ['adapt', 'adapt', 'adapt', 'native']
+        """
+        choice = self.choice_at(gsd)
+        return "native" if choice is not None and choice.mode == "native" else "adapt"
+
     def to_dict(self) -> dict[str, Any]:
         """Return the spec as plain JSON-able values."""
         return {**asdict(self), "labels": self.labels.to_dict()}
@@ -170,6 +231,8 @@ class ModelSpec:
             plain["labels"] = LabelSchema.from_dict(plain["labels"])
         if "operating_points" in plain:
             plain["operating_points"] = {k: OperatingPoint(**v) for k, v in plain["operating_points"].items()}
+        if "resolutions" in plain:
+            plain["resolutions"] = tuple(ResolutionChoice(**choice) for choice in plain["resolutions"])
         if "anchor_sizes_m" in plain:
             plain["anchor_sizes_m"] = tuple(tuple(level) for level in plain["anchor_sizes_m"])
         for name in ("levels", "mean", "std", "gsd_range", "crown_range_m", "anchor_ratios"):

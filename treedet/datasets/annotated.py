@@ -21,7 +21,7 @@ from shapely.geometry.base import BaseGeometry
 from treedet.core.grid import Grid
 from treedet.datasets.notices import each_once
 from treedet.datasets.outside import say_outside
-from treedet.datasets.pairing import files_by_stem, match_images, named_rasters, some
+from treedet.datasets.pairing import files_by_stem, match_images, named_rasters, say_left_out, some
 from treedet.datasets.tables import annotations_of
 from treedet.errors import CrownsError, CrsMismatchError
 from treedet.rasters.listing import list_rasters
@@ -40,8 +40,9 @@ class AnnotatedRaster:
         grid: The metric grid pixels are read on: the raster's own, unless it is warped.
         crs: CRS of the raster, or None.
         crowns: Crowns table (:mod:`treedet.core.crowns`) in the raster's CRS; the index is the row in the file.
-        boxes: Float64 ``[N, 4]``: bounds of the crowns in pixels of ``grid``.
+        boxes: Float64 ``[N, 4]``: bounds of the crowns in pixels of ``grid``; of points ``(x, y, x, y)``.
         labels: Object ``[N]``: class name of each crown.
+        points: The crowns are points without a size (stems, street trees), good for evaluation only.
         aoi: Where annotation is complete, in pixels of ``grid``; None for everywhere.
         ignored: Float64 ``[M, 4]``, pixels of ``grid``: boxes that are neither crown nor background.
         image: What a file of pixel boxes calls the raster; None for formats on the map.
@@ -53,6 +54,7 @@ class AnnotatedRaster:
     crowns: gpd.GeoDataFrame
     boxes: npt.NDArray[np.float64]
     labels: npt.NDArray[np.object_]
+    points: bool
     aoi: BaseGeometry | None
     ignored: npt.NDArray[np.float64]
     image: str | None
@@ -103,6 +105,7 @@ class AnnotatedRaster:
             native = _truth_grid(opened, gsd)
             self.crowns = _centred_on(native, on_raster(annotations, native, image=image))
             self.image = image
+            self.points = annotations.points
             if not isinstance(crowns, Annotations):
                 say_outside(annotations, [self], drop=options.drop)
             shapes = opened.to_grid(self.crowns.geometry.to_numpy())
@@ -237,6 +240,7 @@ def _jobs(
 ) -> list[_Job]:
     place = Path(crowns)
     if place.is_dir() and (files := files_by_stem(place, paths)):
+        say_left_out([path for path in paths if path not in files], f"without a file of that name in {place}")
         return [_Job(path, read_annotations(file, options)) for path, file in files.items()]
     annotations = read_annotations(place, options)
     if not annotations.in_pixels:

@@ -120,19 +120,20 @@ def named_rasters(annotations: Annotations, paths: Sequence[str], *, whole_folde
             len(absent),
             rows,
         )
-    _say_left_out([path for path in paths if path not in found], f"not named in {annotations.path}")
+    say_left_out([path for path in paths if path not in found], f"not named in {annotations.path}")
     return {path: found[path] for path in paths if path in found}
 
 
 def files_by_stem(folder: Path, paths: Sequence[str]) -> dict[str, Path]:
-    """Return the annotation file of each raster: the one of its stem. Rasters without one are left out, and said.
+    """Return the annotation file of each raster: the one of its stem.
 
     Args:
         folder: Where the files are.
         paths: Paths of the rasters.
 
     Returns:
-        Files by raster; empty where the folder is one annotation as a whole (Pascal VOC, YOLO).
+        Files by raster, for those that have one; empty where the folder is one annotation as a whole (Pascal VOC,
+        YOLO).
 
     Raises:
         CrownsError: Two files have the stem of a raster, or two rasters that of a file.
@@ -149,12 +150,11 @@ def files_by_stem(folder: Path, paths: Sequence[str]) -> dict[str, Path]:
     stems = [Path(path).stem for path in files]
     if twice := next((path for path in files if stems.count(Path(path).stem) > 1), None):
         raise CrownsError(f"{files[twice]} may be for several rasters of that name; give rasters of different names")
-    if files:
-        _say_left_out([path for path in paths if path not in files], f"without a file of that name in {folder}")
     return files
 
 
-def _say_left_out(paths: Sequence[str], why: str) -> None:
+def say_left_out(paths: Sequence[str], why: str) -> None:
+    """Say which rasters are left out, if any, and why."""
     if paths:
         log.info("%d rasters are left out, %s: %s", len(paths), why, some(paths))
 

@@ -29,7 +29,7 @@ def annotations_of(table: gpd.GeoDataFrame, options: TruthOptions) -> Annotation
     """
     crs = options.known_crs or table.crs
     if not len(table):
-        return Annotations(NAME, crowns_table.empty(crs=crs), (), in_pixels=False, notices=())
+        return Annotations(NAME, crowns_table.empty(crs=crs), (), in_pixels=False, notices=(), points=options.points)
     columns = pd.DataFrame(table.drop(columns=table.active_geometry_name))
     columns.index = pd.RangeIndex(1, len(table) + 1)
     rows = Rows(NAME, columns, np.asarray(table.geometry.to_numpy(), dtype=object), crs=crs)

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 LineStyle: TypeAlias = Literal["solid", "dashed"]
 
 DPI = 110
+LEGEND_INCHES = 1.9
+"""Width an entry of a legend may need; a narrow figure has its legend in several rows."""
 LONGEST_BAR = 0.3
 """Share of a panel's width that its scale bar may take."""
 
@@ -129,7 +131,7 @@ def legend_below(figure: Figure, handles: Iterable[Artist]) -> None:
         # matplotlib passes over labels that start with an underscore; a class may.
         if str(handle.get_label()).startswith("_"):
             handle.set_label(f" {handle.get_label()}")
-    columns = min(len(kept), 6)
+    columns = min(len(kept), 6, max(1, int(figure.get_figwidth() / LEGEND_INCHES)))
     legend = figure.legend(handles=kept, loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
     for text in legend.get_texts():
         text.set_parse_math(False)

@@ -236,7 +236,7 @@ def _tally(outcome: Outcome, side_m: float) -> tuple[list[Window], npt.NDArray[n
     return windows, np.stack([per_square(outcome.truth), per_square(missed) + per_square(made_up)])
 
 
-def hits_sheet(path: Path, squares: Sequence[HitSquare], *, title: str) -> None:
+def hits_sheet(path: Path, squares: Sequence[HitSquare], *, title: str, inches: float = 4.0) -> None:
     """Draw squares with truth found (green), truth missed (red), right predictions (blue) and false alarms (orange).
 
     Missed truth is drawn thickest, false alarms dashed, right predictions thin.
@@ -245,11 +245,12 @@ def hits_sheet(path: Path, squares: Sequence[HitSquare], *, title: str) -> None:
         path: PNG to write; replaced where it exists.
         squares: What to draw, in this order.
         title: Line above the sheet.
+        inches: Side of a square on the sheet.
 
     Raises:
         OutputError: The file can not be written.
     """
-    figure, axes = panels(len(squares), title=title)
+    figure, axes = panels(len(squares), title=title, inches=inches)
     for panel, square in zip(axes, squares, strict=True):
         height, width = square.pixels.shape[1:]
         found, missed, _, made_up = square.counts

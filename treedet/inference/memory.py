@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Literal
 
 from shapely.geometry.base import BaseGeometry
 
@@ -47,6 +48,7 @@ def find_crowns(
     *,
     threshold: float | str | None = None,
     area: BaseGeometry | None = None,
+    coarse: Literal["auto", "adapt", "native"] = "auto",
     watch: Callable[[Progress], None] | None = None,
 ) -> CrownArrays:
     """Find the crowns of an open raster, as arrays rather than as a table.
@@ -56,6 +58,8 @@ def find_crowns(
         model: Finds crowns in windows.
         threshold: Least score, or the name of an operating point; the model's default if None.
         area: Where crowns are wanted, in pixels of ``raster.grid``; None for everywhere.
+        coarse: How imagery coarser than the model's GSD is read; see
+            :class:`treedet.inference.options.PredictOptions`.
         watch: Called after each batch of windows.
 
     Returns:
@@ -64,5 +68,5 @@ def find_crowns(
     Raises:
         TreedetError: The raster can not be used.
     """
-    setup = set_up(raster, model, PredictOptions(score_threshold=threshold), area=area)
+    setup = set_up(raster, model, PredictOptions(score_threshold=threshold, coarse=coarse), area=area)
     return run_in_memory(setup, model, watch=watch).scaled(setup.job.plan.grid, raster.grid)

@@ -19,6 +19,8 @@ class PredictOptions:
         stretch: Values that become 0 and 255 in rasters of more than 8 bits; default 1st to 99th percentile.
         aoi: Vector file with the polygons in which crowns are wanted.
         score_threshold: A number from 0 to 1, or one of the model's operating points.
+        coarse: How imagery coarser than the model's GSD is read: adapt resamples to it, native does not, auto follows
+            what was better on validation.
         max_crown: Widest crown expected in metres; sets how much neighbouring windows overlap.
         where: Keep only crowns for which this holds, such as "score > 0.5 and diameter_m < 20".
         min_diameter: Keep only crowns of at least this diameter in metres.
@@ -32,6 +34,7 @@ class PredictOptions:
     stretch: tuple[float, float] | None = None
     aoi: str | None = None
     score_threshold: float | str | None = None
+    coarse: Literal["auto", "adapt", "native"] = "auto"
     max_crown: float | None = None
     where: str | None = None
     min_diameter: float | None = None
@@ -42,6 +45,8 @@ class PredictOptions:
     def __post_init__(self) -> None:
         if self.shape not in ("box", "ellipse", "point"):
             raise ConfigError(f"shape {self.shape!r} is unknown; accepted are box, ellipse, point")
+        if self.coarse not in ("auto", "adapt", "native"):
+            raise ConfigError(f"coarse {self.coarse!r} is unknown; accepted are auto, adapt, native")
         for name in ("gsd", "max_crown", "min_diameter"):
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value > 0):

@@ -160,6 +160,7 @@ class Ledger:
             gsd=facts.gsd,
             gsd_reason=facts.gsd_reason,
             model_gsd=plan.grid.gsd,
+            mode=setup.mode,
             bands=facts.bands,
             bands_reason=facts.bands_reason,
             stretch=setup.raster.stretch,

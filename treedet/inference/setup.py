@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyproj
 import shapely
@@ -20,7 +20,7 @@ import shapely.affinity
 from shapely.geometry.base import BaseGeometry
 
 from treedet.core.grid import Grid
-from treedet.core.spec import ModelSpec
+from treedet.core.spec import ModelSpec, Reading
 from treedet.core.suppression import MergeConfig
 from treedet.errors import BandMismatchError, GsdWarning
 from treedet.inference.options import PredictOptions
@@ -44,6 +44,7 @@ class Setup:
     Attributes:
         raster: The raster, open.
         job: What is looked for, and where.
+        mode: Whether the raster is resampled to the model's GSD (``adapt``) or read as it is (``native``).
         crs: CRS of the result; None for pixel coordinates.
         fingerprint: Everything the result depends on, JSON-able.
         identity: Digest of the model, device and precision.
@@ -52,6 +53,7 @@ class Setup:
 
     raster: Raster
     job: Job
+    mode: Reading
     crs: pyproj.CRS | None
     fingerprint: Mapping[str, Any]
     identity: Mapping[str, str]
@@ -82,7 +84,12 @@ def prepare(path: str, model: WindowDetector, options: PredictOptions) -> Iterat
 
 
 def set_up(
-    raster: Raster, model: WindowDetector, options: PredictOptions, *, area: BaseGeometry | None = None
+    raster: Raster,
+    model: WindowDetector,
+    options: PredictOptions,
+    *,
+    area: BaseGeometry | None = None,
+    mode: Reading | None = None,
 ) -> Setup:
     """Decide how an open raster will be worked off.
 
@@ -91,6 +98,7 @@ def set_up(
         model: Finds crowns in windows.
         options: What the user asked for.
         area: Where crowns are wanted, in pixels of the raster's grid, instead of the option's file.
+        mode: How the raster is read, whatever its GSD, instead of what ``options.coarse`` leads to.
 
     Raises:
         TreedetError: The raster, the AOI or an option can not be used.
@@ -102,7 +110,8 @@ def set_up(
             f"{raster.path}: the model needs {spec.bands} bands, {raster.channels} were chosen; give bands= (--bands)"
         )
     _check_gsd(raster.grid, spec)
-    grid = raster.grid.at_gsd(spec.gsd)
+    mode = mode or reading(raster.grid, spec, coarse=options.coarse)
+    grid = raster.grid if mode == "native" else raster.grid.at_gsd(spec.gsd)
     if area is None:
         aoi = _aoi(options.aoi, raster, grid)
     else:
@@ -119,7 +128,43 @@ def set_up(
         batch_size=options.batch_size or (1 if model.identity["device"] == "cpu" else GPU_BATCH),
         stream=StreamConfig(threads=options.readers),
     )
-    return Setup(raster, job, raster.source_crs, _fingerprint(raster, job, model), model.identity, options)
+    fingerprint = _fingerprint(raster, job, model, mode)
+    return Setup(raster, job, mode, raster.source_crs, fingerprint, model.identity, options)
+
+
+def reading(grid: Grid, spec: ModelSpec, *, coarse: Literal["auto", "adapt", "native"] = "auto") -> Reading:
+    """Return how a raster is read: resampled to the model's GSD, or as it is.
+
+    Only imagery coarser than the model's GSD is ever read as it is. Where a stored choice is followed, that is said.
+
+    Args:
+        grid: The raster's grid.
+        spec: The model's GSD and what was better on validation.
+        coarse: What the user asked for.
+    """
+    if not spec.is_coarse(grid.gsd):
+        if coarse == "native":
+            log.info(
+                "coarse=native changes nothing: imagery of %.3g m per pixel is not coarser than the model's %g m",
+                grid.gsd,
+                spec.gsd,
+            )
+        return "adapt"
+    if coarse != "auto":
+        return coarse
+    choice = spec.choice_at(grid.gsd)
+    if choice is not None:
+        how = "as it is (native)" if choice.mode == "native" else f"resampled to the model's {spec.gsd:g} m (adapt)"
+        log.info(
+            "imagery of %.3g m per pixel is read %s, the better way on validation at %g m: F1 %.3f resampled, %.3f "
+            "as it is; choose with coarse= (--coarse adapt or native)",
+            grid.gsd,
+            how,
+            choice.gsd,
+            choice.adapt_f1,
+            choice.native_f1,
+        )
+    return spec.mode_at(grid.gsd)
 
 
 def tiling(spec: ModelSpec, max_crown: float | None) -> TilingConfig:
@@ -148,7 +193,7 @@ def _aoi(path: str | None, raster: Raster, grid: Grid) -> BaseGeometry | None:
     return raster.area_on_grid(read_polygons(path, crs=raster.source_crs), grid, name=f"the AOI {path}")
 
 
-def _fingerprint(raster: Raster, job: Job, model: WindowDetector) -> dict[str, Any]:
+def _fingerprint(raster: Raster, job: Job, model: WindowDetector, mode: Reading) -> dict[str, Any]:
     path = Path(raster.path)
     stat = path.stat() if path.exists() else None
     return {
@@ -159,6 +204,7 @@ def _fingerprint(raster: Raster, job: Job, model: WindowDetector) -> dict[str, A
         "AOI": hashlib.sha256(shapely.to_wkb(job.aoi)).hexdigest() if job.aoi is not None else None,
         "windows": job.plan.to_dict(),
         "GSD": round(raster.facts.gsd, 9),
+        "coarse imagery": mode,
         "bands": list(raster.facts.bands),
         "stretch": list(raster.stretch) if raster.stretch else None,
         "score threshold": job.threshold,

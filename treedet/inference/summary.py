@@ -27,6 +27,7 @@ class Summary:
         gsd: Metres per pixel of the raster.
         gsd_reason: How that is known.
         model_gsd: Metres per pixel the model saw.
+        mode: ``adapt`` where imagery is resampled to the model's GSD, ``native`` where it is seen as it is.
         bands: Bands read.
         bands_reason: How they were chosen.
         stretch: Values mapped to 0 and 255, or None.
@@ -59,6 +60,7 @@ class Summary:
     gsd: float
     gsd_reason: str
     model_gsd: float
+    mode: str
     bands: tuple[int, ...]
     bands_reason: str
     stretch: tuple[float, float] | None
@@ -91,11 +93,12 @@ class Summary:
 
     def lines(self) -> list[str]:
         """Return the facts as lines for a person."""
+        native = ", as it is (native)" if self.mode == "native" else ""
         stretch = "none (8 bit)" if self.stretch is None else f"{self.stretch[0]:g} to {self.stretch[1]:g}"
         lines = [
             f"{self.crowns:,} crowns on {self.hectares:,.2f} ha: {self.per_hectare:,.1f} per hectare, "
             f"canopy cover {self.canopy_cover:.1%}",
-            f"GSD        {self.gsd:.4g} m ({self.gsd_reason}), seen by the model at {self.model_gsd:.4g} m",
+            f"GSD        {self.gsd:.4g} m ({self.gsd_reason}), seen by the model at {self.model_gsd:.4g} m{native}",
             f"bands      {', '.join(map(str, self.bands))} ({self.bands_reason}), stretch {stretch}",
             f"model      {self.model}, {self.device} {self.precision}, score at least {self.score_threshold:.3g}, "
             f"one crown above IoU {self.iou_threshold:g}, cut ones above {self.ios_threshold:g} covered",

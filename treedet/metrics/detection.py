@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from treedet.core.boxes import Boxes
+from treedet.metrics.assignment import Floats
 from treedet.metrics.matching import match_boxes
 
 
@@ -73,6 +74,60 @@ def scores(counts: Sequence[RasterCount]) -> Scores:
         micro_recall=float(matched.sum() / max(1.0, truth.sum())),
         micro_precision=float(matched.sum() / max(1.0, predicted.sum())),
     )
+
+
+def score_arrays(truth: npt.ArrayLike, predicted: npt.ArrayLike, matched: npt.ArrayLike) -> dict[str, Floats]:
+    """Return the scores of many sets of counts at once, as a bootstrap or a threshold search needs them.
+
+    As :func:`scores`, but NaN for a figure that is not defined: no raster with truth (recall) or with predictions
+    (precision). An F1 is NaN where either of its two is.
+
+    Args:
+        truth: Numbers ``[..., R]``, annotated crowns by raster.
+        predicted: Numbers ``[..., R]``, predicted crowns.
+        matched: Numbers ``[..., R]``, pairs of both. The three shapes are broadcast.
+
+    Returns:
+        Float64 ``[...]`` by name: ``recall``, ``precision``, ``f1`` (macro), ``micro_recall``, ``micro_precision``,
+        ``micro_f1``.
+
+    >>> s = score_arrays(np.array([4.0, 2]), np.array([2.0, 2]), np.array([[2.0, 1], [0, 0]]))
+    >>> s["f1"].round(3).tolist(), s["micro_recall"].tolist()
+    ([0.6, 0.0], [0.5, 0.0])
+    """
+    true, found, hits = np.broadcast_arrays(*(np.asarray(a, np.float64) for a in (truth, predicted, matched)))
+    recall, precision = _mean_shares(hits, true), _mean_shares(hits, found)
+    total = hits.sum(axis=-1)
+    micro_recall, micro_precision = _ratio(total, true.sum(axis=-1)), _ratio(total, found.sum(axis=-1))
+    return {
+        "recall": recall,
+        "precision": precision,
+        "f1": harmonic_mean(recall, precision),
+        "micro_recall": micro_recall,
+        "micro_precision": micro_precision,
+        "micro_f1": harmonic_mean(micro_recall, micro_precision),
+    }
+
+
+def harmonic_mean(a: Floats, b: Floats) -> Floats:
+    """Return the harmonic mean of two arrays; 0 where both are 0, NaN where one is NaN.
+
+    >>> harmonic_mean(np.array([0.5, 0.0, np.nan]), np.array([1.0, 0.0, 1.0])).round(3).tolist()
+    [0.667, 0.0, nan]
+    """
+    total = np.asarray(a + b)
+    return np.asarray(np.divide(2 * a * b, total, out=np.asarray(total * 0.0), where=total != 0))
+
+
+def _mean_shares(part: Floats, whole: Floats) -> Floats:
+    there = whole > 0
+    share = np.divide(part, whole, out=np.zeros(whole.shape), where=there)
+    return _ratio(share.sum(axis=-1), there.sum(axis=-1).astype(np.float64))
+
+
+def _ratio(part: Floats, whole: Floats) -> Floats:
+    """Divide; NaN where the divisor is 0."""
+    return np.asarray(np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=np.asarray(whole) > 0))
 
 
 def _mean_share(matched: npt.NDArray[np.float64], total: npt.NDArray[np.float64]) -> float:

@@ -72,7 +72,7 @@ def locate(dataset: Any, *, path: str, gsd: float | None) -> Georeference:  # no
         if gsd is None:
             raise
         native = Grid.build(crs, transform, width=width, height=height, gsd=gsd)
-    grid, why = _metric_grid(native)
+    grid, why = metric_grid(native)
     reason = f"from the file ({why})"
     warp = None
     if grid is not native:
@@ -109,8 +109,14 @@ def _report_misfit(points: list[Any], transform: Affine, path: str) -> None:
     )
 
 
-def _metric_grid(native: Grid) -> tuple[Grid, str]:
-    """Return the grid itself where its pixels are even and upright on the ground, else a local one; and why."""
+def metric_grid(native: Grid) -> tuple[Grid, str]:
+    """Return the grid itself where its pixels are even and upright on the ground, else a local one; and why.
+
+    The local grid is a transverse Mercator projection about the centre, on the datum of the grid.
+
+    Args:
+        native: A grid with a CRS.
+    """
     crs = native.crs
     assert crs is not None
     if crs.is_geographic:

@@ -32,6 +32,7 @@ class WriteOptions:
         compression: ``deflate``, ``lzw``, ``zstd``, ``jpeg`` (uint8 only) or ``none``.
         jpeg_quality: 1 to 100.
         nodata: Value that marks pixels without data, or None.
+        mask: Keep a mask of valid pixels inside the file; what no ``valid`` was written for is not valid.
         overviews: Factors of the reduced copies to build at the end, such as ``(2, 4, 8)``.
     """
 
@@ -39,6 +40,7 @@ class WriteOptions:
     compression: str = "deflate"
     jpeg_quality: int = 90
     nodata: float | None = None
+    mask: bool = False
     overviews: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
@@ -147,16 +149,23 @@ class RasterWriter:
             profile["predictor"] = 3 if self.dtype.kind == "f" else 2
         return profile
 
-    def write(self, pixels: npt.NDArray[Any], window: Window | None = None) -> None:
+    def write(
+        self,
+        pixels: npt.NDArray[Any],
+        window: Window | None = None,
+        *,
+        valid: npt.NDArray[np.bool_] | None = None,
+    ) -> None:
         """Write one window.
 
         Args:
             pixels: ``[C, h, w]`` of the writer's band count and dtype.
             window: Where they belong on the grid; None is the whole raster.
+            valid: Bool ``[h, w]``, False for nodata; wanted exactly where the options ask for a mask.
 
         Raises:
             ConfigError: The pixels are not of the window's shape or the raster's dtype, or the window
-                leaves the grid.
+                leaves the grid, or ``valid`` is there without a mask, or missing for one.
             OutputError: The disk refuses.
         """
         target = window or self.grid.full_window
@@ -167,9 +176,18 @@ class RasterWriter:
             )
         if min(target.row, target.col) < 0 or target.bottom > self.grid.height or target.right > self.grid.width:
             raise ConfigError(f"{target} leaves the raster of {self.grid.width} x {self.grid.height} pixels")
+        if (valid is not None) != self.options.mask or (valid is not None and valid.shape != wanted[1:]):
+            raise ConfigError(
+                f"valid for {target} must be {wanted[1:] if self.options.mask else 'None: the raster has no mask'}, "
+                f"found {None if valid is None else valid.shape}"
+            )
         place = rasterio.windows.Window(target.col, target.row, target.width, target.height)
         try:
             self._dataset.write(pixels, window=place)
+            if valid is not None:
+                # The mask is made with the first window, and beside the file unless GDAL is told otherwise.
+                with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
+                    self._dataset.write_mask(valid, window=place)
         except (RasterioError, OSError) as error:
             raise OutputError(f"{self.path} can not be written at {target}: {error}") from error
 

@@ -22,6 +22,8 @@ from treedet.datasets.samples import Pool
 from treedet.datasets.scenes import random_config, render_scene
 from treedet.datasets.sources import SOURCES, AnnotatedImage, load_source, split_by_place
 from treedet.inference.detector import Detector, load
+from treedet.metrics.operating_points import LEAST, choose_points
+from treedet.metrics.paired import PairedCrowns
 from treedet.models import model_file
 from treedet.models.backends.eager import EagerBackend
 from treedet.models.build import weights_of
@@ -30,8 +32,8 @@ from treedet.rasters.decoded import DecodedRaster
 from treedet.training.config import TrainConfig
 from treedet.training.loop import FitResult, fit
 from treedet.training.module import CrownModule
-from treedet.training.operating_points import LEAST, Prediction, choose_points, predicted_boxes
 from treedet.training.plan import for_resolutions
+from treedet.training.validation import predicted_boxes
 
 log = logging.getLogger("treedet")
 
@@ -143,7 +145,7 @@ def export(
     return finished
 
 
-def held_out_predictions(data: Path, detector: Detector) -> list[Prediction]:
+def held_out_predictions(data: Path, detector: Detector) -> list[PairedCrowns]:
     """Predict the held-out images of every set, as a user would."""
     predictions = []
     for source in SOURCES:
@@ -151,7 +153,9 @@ def held_out_predictions(data: Path, detector: Detector) -> list[Prediction]:
         for image in held:
             path = (data / source.annotations).parent / image.name
             boxes, found = predicted_boxes(detector, path, gsd=source.gsd, threshold=LEAST)
-            predictions.append(Prediction(image.boxes, boxes, found, source.name))
+            predictions.append(
+                PairedCrowns(image.boxes * image.gsd, boxes * image.gsd, found, name=image.name, group=source.name)
+            )
     return predictions
 
 

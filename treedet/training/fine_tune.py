@@ -21,6 +21,8 @@ from treedet.datasets.annotated import AnnotatedRaster
 from treedet.datasets.samples import CrownWindows
 from treedet.errors import TreedetWarning
 from treedet.inference.detector import Detector
+from treedet.metrics.operating_points import choose_points
+from treedet.metrics.paired import PairedCrowns
 from treedet.models.backends.eager import EagerBackend
 from treedet.models.network import NetworkDetector
 from treedet.models.transfer import TransferReport
@@ -28,7 +30,6 @@ from treedet.training.callbacks import Watch
 from treedet.training.config import TrainConfig
 from treedet.training.loop import FitResult, fit
 from treedet.training.module import CrownModule
-from treedet.training.operating_points import Prediction, choose_points
 from treedet.training.plan import Plan, Recipe, make_plan
 from treedet.training.validation import Validator
 
@@ -49,7 +50,8 @@ class FineTuned:
         stopped: Why training ended.
         at_start: Validation F1, precision and recall of the weights that training started from; None without
             validation.
-        predictions: Truth and prediction of each validation part, in pixels of its raster's grid.
+        predictions: Truth and prediction of each validation part, in metres from the corner of its raster's
+            grid.
         plan: Everything that was decided before the first step.
     """
 
@@ -59,7 +61,7 @@ class FineTuned:
     best_epoch: int
     stopped: str
     at_start: Mapping[str, float] | None
-    predictions: tuple[Prediction, ...]
+    predictions: tuple[PairedCrowns, ...]
     plan: Plan
 
     @property

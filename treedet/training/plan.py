@@ -128,6 +128,11 @@ def make_plan(
     config, recipe = config or TrainConfig(), recipe or Recipe()
     if not plots:
         raise ConfigError("training needs at least one annotated raster, found none")
+    if stems := [plot.path for plot in (*plots, *(validation or [])) if plot.points]:
+        raise ConfigError(
+            f"{stems[0]} is annotated with points, and training needs crowns; give their diameter in metres with "
+            "diameter= (--diameter 5)"
+        )
     plots, held = renamed([list(plots), list(validation or [])], detector.spec.labels.classes, recipe.classes)
     check = _check(detector, plots, recipe)
     if check is not None and recipe.annotation == "partial":
@@ -217,8 +222,9 @@ def _spec(start: ModelSpec, split: Split, recipe: Recipe) -> tuple[ModelSpec, li
     classes = recipe.classes or classes_in_order(start.labels.classes, labels)
     spec, decisions = fit_spec(start, facts, gsd=recipe.model_gsd, max_crown=recipe.max_crown, classes=classes)
     points = {DEFAULT_POINT: OperatingPoint(threshold=start.threshold())}
-    labelled = replace(spec, labels=LabelSchema(classes), operating_points=points, temperature=1.0, provenance={})
-    return labelled, decisions
+    # What was chosen for the old weights says nothing about the new ones.
+    unchosen = replace(spec, operating_points=points, temperature=1.0, resolutions=(), provenance={})
+    return replace(unchosen, labels=LabelSchema(classes)), decisions
 
 
 def for_resolutions(spec: ModelSpec, config: TrainConfig) -> ModelSpec:

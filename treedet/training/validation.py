@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -14,18 +15,21 @@ from treedet.core.neighbours import overlapping_pairs
 from treedet.core.spec import ModelSpec
 from treedet.datasets.split import Part
 from treedet.errors import CutCrownsWarning, DetectionCapWarning, GsdWarning
+from treedet.inference.detector import Detector
 from treedet.inference.memory import find_crowns
+from treedet.metrics.operating_points import THRESHOLDS, best_threshold
+from treedet.metrics.paired import PairedCrowns
 from treedet.models.backends.eager import EagerBackend, Precision
 from treedet.models.base import WindowDetector
 from treedet.models.network import NetworkDetector
 from treedet.models.trunk import Trunk
-from treedet.training.operating_points import THRESHOLDS, Prediction, best_threshold
+from treedet.rasters.raster import Raster
 
 EXCUSED_SHARE = 0.5
 """A detection this much of which lies on an ignored region is no false alarm."""
 
 
-def predict_part(model: WindowDetector, part: Part, *, threshold: float = float(THRESHOLDS[0])) -> Prediction:
+def predict_part(model: WindowDetector, part: Part, *, threshold: float = float(THRESHOLDS[0])) -> PairedCrowns:
     """Predict the ground of a part, and set what is found beside its crowns.
 
     Args:
@@ -34,7 +38,7 @@ def predict_part(model: WindowDetector, part: Part, *, threshold: float = float(
         threshold: Least score.
 
     Returns:
-        Truth and prediction, in pixels of the plot's grid.
+        Truth and prediction, in metres from the corner of the plot's grid; what lies on ignored ground is ignored.
     """
     plot = part.plot
     with plot.open() as raster:
@@ -42,15 +46,34 @@ def predict_part(model: WindowDetector, part: Part, *, threshold: float = float(
     truth = np.flatnonzero(part.mine)
     names = list(model.spec.labels.classes)
     several = len(names) > 1
-    return Prediction(
-        truth=plot.boxes[truth],
-        boxes=found.boxes,
+    metres = np.array([plot.grid.gsd_x, plot.grid.gsd_y] * 2)
+    return PairedCrowns(
+        truth=plot.boxes[truth] * metres,
+        predicted=found.boxes * metres,
         scores=found.scores,
-        source="validation",
         truth_classes=np.array([names.index(name) for name in plot.labels[truth]], np.int64) if several else None,
-        classes=found.classes if several else None,
-        excused=lies_on(found.boxes, plot.ignored, share=EXCUSED_SHARE),
+        predicted_classes=found.classes if several else None,
+        predicted_ignored=lies_on(found.boxes, plot.ignored, share=EXCUSED_SHARE),
+        name=Path(plot.path).name,
+        group="validation",
     )
+
+
+def predicted_boxes(
+    detector: Detector, path: Path, *, gsd: float | None = None, threshold: float | None = None
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float32]]:
+    """Predict an image as a user would, and return boxes in pixels of its file, and scores.
+
+    Args:
+        detector: The model.
+        path: Image.
+        gsd: Metres per pixel, where the file does not say.
+        threshold: Least score; the model's default if None.
+    """
+    table = detector.predict(path, gsd=gsd, score_threshold=threshold)
+    with Raster.open(path, gsd=gsd) as raster:
+        boxes = raster.native_grid.to_pixels(table.geometry.to_numpy())
+    return boxes, table["score"].to_numpy(np.float32)
 
 
 def lies_on(boxes: Boxes, regions: Boxes, *, share: float) -> npt.NDArray[np.bool_]:
@@ -83,7 +106,7 @@ class Validator:
     device: str = "auto"
     precision: Precision = "auto"
 
-    def predictions(self, trunk: Trunk) -> list[Prediction]:
+    def predictions(self, trunk: Trunk) -> list[PairedCrowns]:
         """Predict every part."""
         model = NetworkDetector(EagerBackend(trunk, device=self.device, precision=self.precision), self.spec)
         with warnings.catch_warnings():

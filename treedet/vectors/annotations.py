@@ -58,7 +58,7 @@ def read_crowns(path: str | Path, *, grid: Grid | None = None) -> gpd.GeoDataFra
     return table.sort_values("crown_id", ignore_index=True) if path.suffix.lower() == ".fgb" else table
 
 
-def read_polygons(path: str | Path, *, crs: pyproj.CRS | None) -> shapely.MultiPolygon:
+def read_polygons(path: str | Path, *, crs: pyproj.CRS | None, other: str = "the raster") -> shapely.MultiPolygon:
     """Read an area of interest: the union of all polygons of a file.
 
     Invalid polygons are repaired. A file without CRS is taken to be in ``crs``, with a notice; so is one whose local
@@ -67,6 +67,7 @@ def read_polygons(path: str | Path, *, crs: pyproj.CRS | None) -> shapely.MultiP
     Args:
         path: Any vector file; of several layers the first with polygons is read.
         crs: CRS wanted, the raster's; None takes coordinates as they are.
+        other: How messages call what has that CRS.
 
     Raises:
         CrownsError: The file is missing, can not be read or holds no polygon.
@@ -84,7 +85,7 @@ def read_polygons(path: str | Path, *, crs: pyproj.CRS | None) -> shapely.MultiP
             "polygons"
         )
     # Repaired again: a transformation may turn a sliver inside out.
-    moved = shapely.make_valid(bring_to(repaired, table.crs, crs, where=str(path)))
+    moved = shapely.make_valid(bring_to(repaired, table.crs, crs, where=str(path), other=other))
     return shapely.MultiPolygon(_polygons_in(np.array([shapely.union_all(_polygons_in(moved))])).tolist())
 
 

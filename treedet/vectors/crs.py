@@ -61,7 +61,12 @@ def relation(source: pyproj.CRS | None, target: pyproj.CRS | None) -> Relation:
 
 
 def bring_to(
-    geometries: npt.NDArray[np.object_], source: pyproj.CRS | None, target: pyproj.CRS | None, *, where: str
+    geometries: npt.NDArray[np.object_],
+    source: pyproj.CRS | None,
+    target: pyproj.CRS | None,
+    *,
+    where: str,
+    other: str = "the raster",
 ) -> npt.NDArray[np.object_]:
     """Return geometries of a file in the CRS of a raster.
 
@@ -73,13 +78,14 @@ def bring_to(
         source: CRS of the file.
         target: CRS of the raster.
         where: How messages call the file.
+        other: How messages call what has the CRS wanted.
 
     Raises:
         CrsMismatchError: No transformation leads from one to the other.
     """
     if source is None or target is None:
         if source is not target:
-            lacking, has = ("the file", "the raster's") if source is None else ("the raster", "the file's")
+            lacking, has = ("the file", f"that of {other}") if source is None else (other, "the file's")
             logger.info("%s: %s has no CRS; its coordinates are taken to be in %s", where, lacking, has)
         return geometries
     if same_ground(source, target):
@@ -89,18 +95,19 @@ def bring_to(
     except ProjError as error:
         if _alike(source, target):
             logger.info(
-                "%s: no transformation from its CRS to the raster's, both called %r; coordinates are kept",
+                "%s: no transformation from its CRS to that of %s, both called %r; coordinates are kept",
                 where,
+                other,
                 target.name,
             )
             return geometries
         raise CrsMismatchError(
-            f"{where} is in {source.name!r}, which can not be transformed to the raster's {target.name!r} ({error}); "
-            "reproject one of them in a GIS, or give the raster its proper CRS"
+            f"{where} is in {source.name!r}, which can not be transformed to {target.name!r} of {other} ({error}); "
+            f"reproject one of them in a GIS, or give {other} its proper CRS"
         ) from error
     if not np.isfinite(shapely.get_coordinates(moved)).all():
         raise CrsMismatchError(
-            f"{where} is in {source.name!r} and lies outside the area where the raster's CRS {target.name!r} is "
+            f"{where} is in {source.name!r} and lies outside the area where {target.name!r}, the CRS of {other}, is "
             "defined; check both CRSs"
         )
     logger.info("%s: reprojected from %r to %r", where, source.name, target.name)

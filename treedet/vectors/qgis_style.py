@@ -10,6 +10,7 @@ import sqlite3
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 from treedet.core.palette import class_colours
@@ -23,7 +24,7 @@ QGIS_NULL = "{2839923C-8B7D-419E-B84B-CA2FE9B80EC7}"
 """How a value map of QGIS spells NULL."""
 
 _TABLE = """
-CREATE TABLE layer_styles (
+CREATE TABLE IF NOT EXISTS layer_styles (
     id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL,
     f_table_catalog TEXT(256), f_table_schema TEXT(256), f_table_name TEXT(256), f_geometry_column TEXT(256),
     styleName TEXT(30), styleQML TEXT, styleSLD TEXT, useAsDefault BOOLEAN, description TEXT, owner TEXT(30),
@@ -31,13 +32,13 @@ CREATE TABLE layer_styles (
 )
 """
 _REGISTER = """
-INSERT INTO gpkg_contents (table_name, data_type, identifier, description)
+INSERT OR IGNORE INTO gpkg_contents (table_name, data_type, identifier, description)
 VALUES ('layer_styles', 'attributes', 'layer_styles', '')
 """
 _INSERT = """
 INSERT INTO layer_styles (f_table_catalog, f_table_schema, f_table_name, f_geometry_column, styleName, styleQML,
                           styleSLD, useAsDefault, description, owner)
-VALUES ('', '', ?, ?, 'crowns', ?, '', 1, 'Crown outlines by class', '')
+VALUES ('', '', ?, ?, ?, ?, '', 1, '', '')
 """
 
 
@@ -45,9 +46,9 @@ def store(path: Path, qml: str, *, layer: str, geometry_column: str) -> None:
     """Store a style in a GeoPackage as the default of a layer.
 
     Args:
-        path: The GeoPackage, without styles yet.
+        path: The GeoPackage; the layer has no style yet, others may.
         qml: The style.
-        layer: Name of the layer it belongs to.
+        layer: Name of the layer it belongs to, and of the style.
         geometry_column: Name of the layer's geometry column.
 
     Raises:
@@ -56,7 +57,35 @@ def store(path: Path, qml: str, *, layer: str, geometry_column: str) -> None:
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute(_TABLE)
         connection.execute(_REGISTER)
-        connection.execute(_INSERT, (layer, geometry_column, qml))
+        connection.execute(_INSERT, (layer, geometry_column, layer, qml))
+
+
+@dataclass(frozen=True)
+class Outline:
+    """How the crowns of a class are drawn.
+
+    Attributes:
+        colour: ``#rrggbb``.
+        style: ``solid``, ``dash`` or ``dot``, as QGIS calls them.
+        width_mm: Of the line.
+    """
+
+    colour: str
+    style: str = "solid"
+    width_mm: str = OUTLINE_MM
+
+
+def outline_style(column: str, outlines: Mapping[str, Outline], *, points: bool = False) -> str:
+    """Return the QML of a layer whose outlines show the values of a column.
+
+    Args:
+        column: Name of the column.
+        outlines: By value, in the order of the legend.
+        points: The layer holds points, not polygons.
+    """
+    root = ET.Element("qgis", version="3.22.0", styleCategories="Symbology")
+    _renderer(root, column, outlines, points=points)
+    return _document(root)
 
 
 def layer_style(classes: tuple[str, ...], attributes: Mapping[str, tuple[str, ...]], *, points: bool = False) -> str:
@@ -70,17 +99,22 @@ def layer_style(classes: tuple[str, ...], attributes: Mapping[str, tuple[str, ..
     column = next((name for name in CATEGORISED_BY if attributes.get(name)), "label")
     names = attributes.get(column, classes)
     root = ET.Element("qgis", version="3.22.0", styleCategories="Symbology|Fields|Forms")
-    _renderer(root, column, names, points=points)
+    outlines = {name: Outline(colour) for name, colour in class_colours(names).items()}
+    _renderer(root, column, outlines, points=points)
     fields = ET.SubElement(root, "fieldConfiguration")
     _drop_down(fields, "label", classes, nullable=False)
     for name, values in attributes.items():
         _drop_down(fields, name, values, nullable=True)
+    return _document(root)
+
+
+def _document(root: ET.Element) -> str:
     ET.indent(root, " ")
     doctype = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
     return doctype + ET.tostring(root, encoding="unicode")
 
 
-def _renderer(root: ET.Element, column: str, names: tuple[str, ...], *, points: bool) -> None:
+def _renderer(root: ET.Element, column: str, outlines: Mapping[str, Outline], *, points: bool) -> None:
     renderer = ET.SubElement(
         root,
         "renderer-v2",
@@ -93,18 +127,18 @@ def _renderer(root: ET.Element, column: str, names: tuple[str, ...], *, points: 
     categories = ET.SubElement(renderer, "categories")
     symbols = ET.SubElement(renderer, "symbols")
     # QGIS takes the category with an empty value for everything that has none of its own, NULL included.
-    entries = [*((name, name, colour) for name, colour in class_colours(names).items()), ("", "other", OTHER_COLOUR)]
-    for i, (value, label, colour) in enumerate(entries):
+    entries = [*((name, name, outline) for name, outline in outlines.items()), ("", "other", Outline(OTHER_COLOUR))]
+    for i, (value, label, outline) in enumerate(entries):
         ET.SubElement(categories, "category", render="true", symbol=str(i), value=value, label=label, type="string")
-        _symbol(symbols, str(i), colour, points=points)
+        _symbol(symbols, str(i), outline, points=points)
 
 
-def _symbol(symbols: ET.Element, name: str, colour: str, *, points: bool) -> None:
-    rgba = ",".join(str(int(colour[i : i + 2], 16)) for i in (1, 3, 5)) + ",255"
+def _symbol(symbols: ET.Element, name: str, outline: Outline, *, points: bool) -> None:
+    rgba = ",".join(str(int(outline.colour[i : i + 2], 16)) for i in (1, 3, 5)) + ",255"
     settings = {
         "outline_color": rgba,
-        "outline_style": "solid",
-        "outline_width": OUTLINE_MM,
+        "outline_style": outline.style,
+        "outline_width": outline.width_mm,
         "outline_width_unit": "MM",
         "joinstyle": "miter",
     }

@@ -7,12 +7,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import geopandas as gpd
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import pyproj
 import shapely
 from pyproj.exceptions import CRSError
@@ -24,6 +22,7 @@ from treedet.vectors.crs import bring_to, relation
 from treedet.vectors.truth_columns import Said, filled, what_columns_say
 from treedet.vectors.truth_formats import open_rows
 from treedet.vectors.truth_rows import Rows, repeated, usable
+from treedet.vectors.truth_table import CrownRows
 
 logger = logging.getLogger("treedet")
 
@@ -38,16 +37,23 @@ class TruthOptions:
         crs: CRS of the file, overriding what it says: anything that names one, such as ``EPSG:32633``.
         diameter: Metres; crown diameter of points without a column of diameters.
         drop: Leave out rows that can not be used instead of raising.
+        points: Points stay points (stems, street trees) and need no diameter; polygons are crowns as ever.
     """
 
     columns: Mapping[str, str] = field(default_factory=dict)
     crs: str | None = None
     diameter: float | None = None
     drop: bool = False
+    points: bool = False
 
     def __post_init__(self) -> None:
         if self.diameter is not None and not (math.isfinite(self.diameter) and self.diameter > 0):
             raise ConfigError(f"diameter must be a positive number of metres, found {self.diameter}")
+        if self.points and self.diameter is not None:
+            raise ConfigError(
+                f"points=True and diameter={self.diameter:g} exclude each other: points stay points or become crowns "
+                "of a diameter; leave one out"
+            )
 
     @property
     def known_crs(self) -> pyproj.CRS | None:
@@ -66,14 +72,17 @@ class Annotations:
 
     Attributes:
         path: The file, as given.
-        table: Columns of the crowns table with score 1; ``area_m2``, ``crown_m2`` and ``diameter_m`` are NaN until
-            :func:`on_raster` knows the ground, except that points carry their diameter. Points stay points until
-            then. The index counts rows of the file from 1. ``source`` is the image a row names, empty on a map.
+        table: Columns of the crowns table, with score 1 unless they are predictions; ``area_m2``, ``crown_m2`` and
+            ``diameter_m`` are NaN until :func:`on_raster` knows the ground, except that points carry their diameter.
+            Points stay points until then. The index counts rows of the file from 1. ``source`` is the image a row
+            names, empty on a map.
         images: Images that a pixel format names, those without a crown included; empty on a map.
         in_pixels: Geometries are in pixels of the image in ``source``.
         notices: What was recognised, assumed or dropped; said through the log too.
         normalised: Geometries are fractions of the image's width and height instead of pixels.
         sizes: Width and height in pixels of the images that the file tells them for.
+        points: Geometries are points and stay so on a raster.
+        has_scores: The file says how sure its predictions are; see :mod:`treedet.vectors.predictions`.
     """
 
     path: str
@@ -83,6 +92,8 @@ class Annotations:
     notices: tuple[str, ...]
     normalised: bool = False
     sizes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    points: bool = False
+    has_scores: bool = False
 
 
 def read_annotations(path: str | Path, options: TruthOptions | None = None) -> Annotations:
@@ -106,38 +117,52 @@ def read_annotations(path: str | Path, options: TruthOptions | None = None) -> A
     return annotated_crowns(open_rows(path, options.columns, crs=options.known_crs), options)
 
 
-def annotated_crowns(rows: Rows, options: TruthOptions) -> Annotations:
+def annotated_crowns(
+    rows: Rows, options: TruthOptions, *, scores: npt.NDArray[np.float64] | None = None
+) -> Annotations:
     """Return the rows of a file, or of a table that is like one, as annotated crowns.
 
     Args:
         rows: What the file says.
         options: Columns, diameter, and whether bad rows are dropped.
+        scores: Float64 ``[N]``, 0 to 1, where the rows are predictions: then there may be none, and one said twice
+            is there twice.
 
     Raises:
         CrownsError: As :func:`read_annotations` says.
     """
-    if not len(rows) and not rows.images:
+    may_be_none = scores is not None or bool(rows.images)
+    if not len(rows) and not may_be_none:
         raise CrownsError(f"{rows.path} holds no crown; give the file that holds the annotation")
     said = what_columns_say(rows, options.columns)
     shapes = usable(rows, drop=options.drop)
     labels, kept, notices = filled(said, rows, shapes.kept, drop=options.drop)
     notices = [*rows.notices, *said.notices, *shapes.notices, *notices]
     diameters = np.full(len(rows), np.nan)
-    if shapes.are_points:
+    stay_points = options.points and (shapes.are_points or not kept.any())
+    if shapes.are_points and not stay_points:
         diameters, kept = _diameters(said, rows, kept, options, notices)
     sources = np.full(len(rows), "", dtype=object) if rows.sources is None else rows.sources
-    again = np.zeros(len(rows), dtype=bool)
-    again[kept] = repeated(shapes.geometries[kept], labels[kept], sources[kept])
-    if again.any():
-        notices.append(f"{rows.path}: {again.sum()} exact repetitions dropped, {rows.listed(again)}")
-    kept = kept & ~again
-    if not kept.any() and not rows.images:
+    if scores is None:
+        again = np.zeros(len(rows), dtype=bool)
+        again[kept] = repeated(shapes.geometries[kept], labels[kept], sources[kept])
+        if again.any():
+            notices.append(f"{rows.path}: {again.sum()} exact repetitions dropped, {rows.listed(again)}")
+        kept = kept & ~again
+    if not kept.any() and not may_be_none:
         raise CrownsError(f"{rows.path} holds no crown that can be used: {'; '.join(notices)}")
     for notice in notices:
         logger.info("%s", notice)
-    table = _table(rows, said, labels, kept, geometries=shapes.geometries, diameters=diameters, sources=sources)
+    crowns = CrownRows(rows, said, labels, shapes.geometries, diameters=diameters, sources=sources, scores=scores)
     return Annotations(
-        rows.path, table, rows.images, rows.sources is not None, tuple(notices), rows.normalised, rows.sizes
+        rows.path,
+        crowns.table(kept),
+        rows.images,
+        rows.sources is not None,
+        tuple(notices),
+        rows.normalised,
+        rows.sizes,
+        points=stay_points,
     )
 
 
@@ -163,63 +188,13 @@ def _diameters(
     return found, kept & ~wrong
 
 
-def _table(
-    rows: Rows,
-    said: Said,
-    labels: npt.NDArray[np.object_],
-    kept: npt.NDArray[np.bool_],
-    *,
-    geometries: npt.NDArray[np.object_],
-    diameters: npt.NDArray[np.float64],
-    sources: npt.NDArray[np.object_],
-) -> gpd.GeoDataFrame:
-    n = int(kept.sum())
-    index = rows.columns.index[kept]
-    values: dict[str, Any] = {
-        "crown_id": _ids(rows.columns[kept]),
-        "label": _categorical(labels[kept], said.classes).remove_unused_categories(),
-        "score": np.ones(n, np.float32),
-    }
-    for name, names in said.attributes.items():
-        values[name] = _categorical(names[kept], said.declared.get(name, ()))
-        values[f"{name}_p"] = np.where(pd.isna(names[kept]), np.nan, 1.0).astype(np.float32)
-    values |= {
-        "area_m2": np.full(n, np.nan, np.float32),
-        "crown_m2": np.full(n, np.nan, np.float32),
-        "diameter_m": diameters[kept].astype(np.float32),
-        "cut": np.zeros(n, bool),
-        "edge": np.zeros(n, bool),
-        "source": pd.Series(sources[kept], index=index, dtype="str"),
-    }
-    shapes = gpd.GeoSeries(geometries[kept], index=index, crs=rows.crs)
-    table = gpd.GeoDataFrame(values, index=index, geometry=shapes)
-    return table[["geometry", *values]]
-
-
-def _ids(columns: pd.DataFrame) -> npt.NDArray[np.int64]:
-    """Return the ids of the file where they are whole numbers and unique, gaps numbered on; else 1 to N."""
-    anew = np.arange(1, len(columns) + 1, dtype=np.int64)
-    if "crown_id" not in columns.columns:
-        return anew
-    ids = pd.to_numeric(columns["crown_id"], errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
-    gaps = np.isnan(ids)
-    if gaps.all() or (ids[~gaps] % 1 != 0).any() or len(np.unique(ids[~gaps])) < (~gaps).sum():
-        return anew
-    numbered = np.where(gaps, ids[~gaps].max() + np.cumsum(gaps), ids)
-    return numbered.astype(np.int64)
-
-
-def _categorical(names: npt.NDArray[np.object_], declared: tuple[str, ...]) -> Any:  # noqa: ANN401 - pd.Categorical
-    found = sorted(set(pd.unique(pd.Series(names, dtype=object).dropna())) - set(declared))
-    return pd.Categorical(pd.Series(names, dtype=object), categories=pd.Index([*declared, *found], dtype="str"))
-
-
 def on_raster(annotations: Annotations, grid: Grid, *, image: str | None = None) -> gpd.GeoDataFrame:
     """Return the crowns of one raster in its CRS.
 
     Map geometries are reprojected, and belong to the raster when the centre of their box lies on it. Where the CRS of
     the file is missing, or local without a transformation but of the raster's name and unit, coordinates are taken as
-    the raster's (x = easting) if they fall where the raster is. Points become squares of their diameter.
+    the raster's (x = easting) if they fall where the raster is. Points become squares of their diameter, unless they
+    are to stay points.
 
     Args:
         annotations: What :func:`read_annotations` returned.
@@ -227,8 +202,8 @@ def on_raster(annotations: Annotations, grid: Grid, *, image: str | None = None)
         image: The raster's name in a pixel format; None takes the only image there is. Map formats need none.
 
     Returns:
-        Columns of the crowns table with areas and diameters in ground metres; the index is the row in the file.
-        Without rows where nothing lies on the raster.
+        Columns of the crowns table with areas and diameters in ground metres, NaN for points; the index is the row in
+        the file. Without rows where nothing lies on the raster.
 
     Raises:
         CrsMismatchError: The CRS can not be brought to the raster's, or was assumed and nothing falls there.
@@ -240,7 +215,8 @@ def on_raster(annotations: Annotations, grid: Grid, *, image: str | None = None)
         shapes = _from_pixels(np.asarray(table.geometry.to_numpy(), dtype=object), annotations, grid)
     else:
         table, shapes = _near(annotations, grid)
-    shapes = _squares(shapes, table["diameter_m"].to_numpy(dtype=np.float64), grid)
+    if not annotations.points:
+        shapes = _squares(shapes, table["diameter_m"].to_numpy(dtype=np.float64), grid)
     boxes = grid.to_pixels(shapes)
     if not annotations.in_pixels:
         centre = (boxes[:, :2] + boxes[:, 2:]) / 2
@@ -329,11 +305,13 @@ def _squares(
 def _measured(
     table: gpd.GeoDataFrame, shapes: npt.NDArray[np.object_], boxes: npt.NDArray[np.float64], grid: Grid
 ) -> gpd.GeoDataFrame:
-    """Return rows with their geometries, and areas and diameters on the ground."""
+    """Return rows with their geometries, and areas and diameters on the ground; a point has neither."""
     wide, high = (boxes[:, 2] - boxes[:, 0]) * grid.gsd_x, (boxes[:, 3] - boxes[:, 1]) * grid.gsd_y
     pixel_m2 = grid.hectares * 1e4 / (grid.width * grid.height)
     area = shapely.area(grid.geometries_to_pixels(shapes)) * pixel_m2
     numbers = {"area_m2": area, "crown_m2": math.pi / 4 * wide * high, "diameter_m": (wide + high) / 2}
+    solid = shapely.get_dimensions(shapes) == 2
+    numbers = {name: np.where(solid, values, np.nan) for name, values in numbers.items()}
     placed = gpd.GeoDataFrame(table.drop(columns="geometry"), geometry=shapes, crs=grid.crs)
     placed = placed.assign(**{name: values.astype(DTYPES[name]) for name, values in numbers.items()})
     return placed[list(table.columns)]

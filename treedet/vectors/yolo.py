@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import yaml
 
 from treedet.errors import CrownsError
@@ -39,7 +40,7 @@ def load_yolo(path: Path) -> BoxRows:
     files = [path] if path.is_file() else label_files(path)
     folder = path.parent if path.is_file() else path
     names = _names(folder)
-    images, owners, classes, boxes, places = [], [], [], [], []
+    images, owners, classes, boxes, scores, places = [], [], [], [], [], []
     for file in files:
         image = _image(file, folder)
         images.append(image)
@@ -47,7 +48,7 @@ def load_yolo(path: Path) -> BoxRows:
             if not line.strip():
                 continue
             where = f"{file}, line {number}"
-            index, box = _parsed(line, where=where)
+            index, box, score = _parsed(line, where=where)
             if names is not None and not 0 <= index < len(names):
                 raise CrownsError(
                     f"{where}: class {index} is out of range, the names are {', '.join(names[:8])}, accepted is 0"
@@ -57,10 +58,12 @@ def load_yolo(path: Path) -> BoxRows:
             owners.append(image)
             classes.append(index)
             boxes.append(box)
+            scores.append(score)
             places.append(where)
     labels, notices = _labels(classes, names, path)
+    others = {} if np.isnan(scores).all() else {"score": pd.Series(scores)}
     return BoxRows(
-        frame(owners, np.array(boxes).reshape(-1, 4), labels),
+        frame(owners, np.array(boxes).reshape(-1, 4), labels, others),
         tuple(dict.fromkeys(images)),
         lambda row: places[row - 1],
         normalised=True,
@@ -86,8 +89,8 @@ def _is_number(word: str) -> bool:
     return True
 
 
-def _parsed(line: str, *, where: str) -> tuple[int, list[float]]:
-    """Return class and box in fractions; a line with more than four numbers after the class is a polygon."""
+def _parsed(line: str, *, where: str) -> tuple[int, list[float], float]:
+    """Return class, box in fractions, and confidence or NaN; more than five numbers after the class are a polygon."""
     words = line.split()
     if len(words) < 5 or not all(_is_number(word) for word in words) or not float(words[0]).is_integer():
         raise CrownsError(
@@ -95,7 +98,8 @@ def _parsed(line: str, *, where: str) -> tuple[int, list[float]]:
             "image, or 'class x1 y1 x2 y2 ...' of a polygon"
         )
     values = np.array(words[1:], dtype=np.float64)
-    if len(values) <= 5:  # a fifth number is a confidence
+    score = float(values[4]) if len(values) == 5 else float("nan")
+    if len(values) <= 5:
         x, y, wide, high = values[:4].tolist()
         box = [x - wide / 2, y - high / 2, x + wide / 2, y + high / 2]
     else:
@@ -105,7 +109,7 @@ def _parsed(line: str, *, where: str) -> tuple[int, list[float]]:
         raise CrownsError(
             f"{where}: {line.strip()[:60]!r} is not in fractions of the image; YOLO needs numbers from 0 to 1"
         )
-    return int(float(words[0])), box
+    return int(float(words[0])), box, score
 
 
 def _names(folder: Path) -> list[str] | None:

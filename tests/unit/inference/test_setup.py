@@ -91,6 +91,7 @@ def test_the_fingerprint_is_json_and_holds_what_the_result_depends_on(path, tmp_
         "stretch": {"stretch": (0.0, 200.0)},
         "GSD": {"gsd": 0.11},
         "windows": {"max_crown": 9.0},
+        "coarse imagery": {"gsd": 0.3, "coarse": "native"},
     }
     for field, options in changed.items():
         other = prepared(path, **options).fingerprint

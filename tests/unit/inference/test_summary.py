@@ -19,6 +19,7 @@ RUN = Summary(
     gsd=0.0312345,
     gsd_reason="from the file",
     model_gsd=0.1,
+    mode="adapt",
     bands=(1, 2, 3),
     bands_reason="by colour interpretation",
     stretch=None,
@@ -69,6 +70,12 @@ def test_lines_name_filters_the_stretch_and_the_cure_for_cut_crowns():
     assert "kept       score > 0.5" in text
     assert "stretch 12 to 3400.5" in text
     assert "written" not in text
+
+
+def test_imagery_seen_as_it_is_is_said():
+    line = replace(RUN, gsd=0.3, model_gsd=0.3, mode="native").lines()[1]
+    assert line == "GSD        0.3 m (from the file), seen by the model at 0.3 m, as it is (native)"
+    assert "native" not in "\n".join(RUN.lines())
 
 
 def test_facts_are_json_and_complete():

@@ -7,7 +7,7 @@ from factories import tiny_spec
 from safetensors.torch import save_file
 
 from treedet.core.labels import LabelSchema
-from treedet.core.spec import OperatingPoint
+from treedet.core.spec import OperatingPoint, ResolutionChoice
 from treedet.errors import ModelFileError, OutputError, SpecMismatchError, UnknownFormatError
 from treedet.models import model_file
 from treedet.models.backends.eager import EagerBackend
@@ -33,6 +33,21 @@ def test_the_spec_comes_back_as_it_was(saved: Path) -> None:
     assert spec.operating_points["balanced"] == OperatingPoint(0.4, 0.7, 0.6, 0.65)
     assert tensors["backbone.body.conv1.weight"].dtype == torch.float16
     assert tensors["backbone.body.bn1.running_var"].dtype == torch.float32
+
+
+def test_how_coarse_imagery_is_read_comes_back_and_files_without_it_keep_loading(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    choices = (ResolutionChoice(0.2, "adapt", 0.61, 0.5), ResolutionChoice(0.5, "native", 0.3, 0.4))
+    spec = tiny_spec(resolutions=choices)
+    model_file.save(tmp_path / "a.safetensors", spec, weights_of(Trunk(spec)))
+    assert model_file.read_spec(tmp_path / "a.safetensors").resolutions == choices
+
+    plain = {name: value for name, value in spec.to_dict().items() if name != "resolutions"}
+    monkeypatch.setattr(type(spec), "to_dict", lambda _: plain)
+    model_file.save(tmp_path / "before.safetensors", spec, weights_of(Trunk(spec)))
+    before = model_file.read_spec(tmp_path / "before.safetensors")
+    assert (before.resolutions, before.mode_at(0.5)) == ((), "adapt")
 
 
 def test_saved_and_loaded_gives_the_same_outputs(tmp_path: Path, saved: Path) -> None:

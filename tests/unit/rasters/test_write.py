@@ -137,3 +137,29 @@ def test_windows_that_do_not_fit_are_refused(tmp_path, pixels, window, named):
 def test_layouts_that_do_not_exist_are_refused(settings):
     with pytest.raises(ConfigError, match=next(iter(settings))[:8]):
         WriteOptions(**settings)
+
+
+def test_a_mask_is_kept_inside_the_file_and_is_invalid_where_nothing_was_written(tmp_path):
+    pixels, valid = noise(3, 64, 48), np.random.default_rng(1).random((64, 48)) > 0.3
+    options = WriteOptions(block_px=32, mask=True, overviews=(2,))
+    with RasterWriter(tmp_path / "a.tif", grid(), options=options) as writer:
+        writer.write(pixels[:, :32], Window(0, 0, 32, 48), valid=valid[:32])
+        writer.write(pixels[:, 32:], Window(32, 0, 32, 48), valid=valid[32:])
+    assert [path.name for path in tmp_path.iterdir()] == ["a.tif"]
+    with rasterio.open(tmp_path / "a.tif") as raster:
+        mask = raster.read_masks(1) > 0
+        np.testing.assert_array_equal(raster.read()[:, :64, :48], pixels)
+        np.testing.assert_array_equal(mask[:64, :48], valid)
+        assert not mask[64:].any()
+        assert not mask[:, 48:].any()
+
+
+@pytest.mark.parametrize(
+    ("masked", "valid"), [(True, None), (False, np.ones((8, 8), bool)), (True, np.ones((8, 9), bool))]
+)
+def test_what_is_valid_is_said_exactly_where_there_is_a_mask(tmp_path, masked, valid):
+    with (
+        RasterWriter(tmp_path / "a.tif", grid(), options=WriteOptions(mask=masked)) as writer,
+        pytest.raises(ConfigError, match="valid for"),
+    ):
+        writer.write(noise(3, 8, 8), Window(0, 0, 8, 8), valid=valid)

@@ -17,7 +17,6 @@ from treedet.models.network import NetworkDetector
 from treedet.training import bundled
 from treedet.training.config import TrainConfig
 from treedet.training.module import CrownModule
-from treedet.training.operating_points import Prediction, choose_points, scores_at
 
 SIDE = 128
 
@@ -83,21 +82,6 @@ def test_the_recipe_trains_resumes_and_writes_a_model(tmp_path: Path, monkeypatc
     stored, _ = model_file.load(tmp_path / "m.safetensors")
     assert stored.provenance["steps"] == 2
     assert set(stored.operating_points) == {"balanced", "count", "precise", "complete"}
-
-
-def test_thresholds_are_chosen_for_what_they_promise() -> None:
-    truth = np.array([[x, 0.0, x + 10, 10] for x in range(0, 400, 20)])
-    right = truth.copy()
-    wrong = truth + 500
-    scores = np.concatenate([np.linspace(0.9, 0.45, 20), np.linspace(0.5, 0.1, 20)]).astype(np.float32)
-    predictions = [Prediction(truth, np.concatenate([right, wrong]), scores, "set")]
-    points = choose_points(predictions)
-    assert points["precise"].precision >= 0.9
-    assert points["complete"].recall >= 0.9
-    assert points["balanced"].f1 >= max(p.f1 for p in points.values()) - 1e-9
-    found = int((scores >= points["count"].threshold).sum())
-    assert abs(found - len(truth)) <= 1
-    assert scores_at(predictions, 0.0).recall == 1.0
 
 
 def test_the_default_network_is_the_bundled_one() -> None:

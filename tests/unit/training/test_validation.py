@@ -13,61 +13,8 @@ from treedet.datasets.annotated import AnnotatedRaster
 from treedet.datasets.split import Part
 from treedet.errors import ConfigError
 from treedet.training import validation
-from treedet.training.operating_points import Prediction, best_threshold
 from treedet.training.plan import renamed
 from treedet.training.validation import lies_on, predict_part
-
-
-def squares(*corners, side=10.0):
-    low = np.array(corners, float).reshape(-1, 2)
-    return np.concatenate([low, low + side], axis=1)
-
-
-def prediction(truth, boxes, scores, **values):
-    return Prediction(squares(*truth), squares(*boxes), np.array(scores, np.float32), "a", **values)
-
-
-class TestPrediction:
-    def test_counts_follow_the_score(self):
-        p = prediction([(0, 0), (50, 50)], [(0, 0), (50, 50), (90, 0)], [0.9, 0.4, 0.6])
-        count = p.counted(0.5)
-        assert (count.truth, count.predicted, count.matched) == (2, 2, 1)
-        count = p.counted(0.3)
-        assert (count.truth, count.predicted, count.matched) == (2, 3, 2)
-
-    def test_matches_are_positions_among_all_boxes(self):
-        p = prediction([(0, 0), (50, 50)], [(90, 0), (50, 50), (0, 0)], [0.2, 0.6, 0.7])
-        truth, boxes = p.matched(0.5)
-        assert sorted(zip(truth.tolist(), boxes.tolist(), strict=True)) == [(0, 2), (1, 1)]
-
-    def test_an_excused_detection_is_no_false_alarm_but_still_a_hit(self):
-        excused = np.array([True, True, False])
-        p = prediction([(0, 0)], [(0, 0), (90, 0), (90, 50)], [0.9, 0.9, 0.9], excused=excused)
-        assert p.counts_at(0.5).tolist() == [True, False, True]
-        count = p.counted(0.5)
-        assert (count.predicted, count.matched) == (2, 1)
-
-    def test_a_hit_of_another_class_is_none(self):
-        classes = np.array([0, 1])
-        p = prediction(
-            [(0, 0), (50, 50)], [(0, 0), (50, 50)], [0.9, 0.9], truth_classes=classes, classes=np.array([0, 0])
-        )
-        truth, boxes = p.matched(0.5)
-        assert (truth.tolist(), boxes.tolist()) == ([0], [0])
-        assert p.counted(0.5).predicted == 2
-
-    def test_of_two_classes_on_one_place_each_finds_its_own(self):
-        p = prediction(
-            [(0, 0), (0, 0)], [(0, 0), (0, 0)], [0.9, 0.8], truth_classes=np.array([1, 0]), classes=np.array([0, 1])
-        )
-        truth, boxes = p.matched(0.5)
-        assert sorted(zip(truth.tolist(), boxes.tolist(), strict=True)) == [(0, 1), (1, 0)]
-
-    def test_the_best_threshold_parts_hits_from_false_alarms(self):
-        p = prediction([(0, 0), (50, 50)], [(0, 0), (50, 50), (90, 0)], [0.7, 0.6, 0.4])
-        threshold, best = best_threshold([p])
-        assert 0.4 < threshold <= 0.6
-        assert best.micro_f1 == 1.0
 
 
 def test_lying_on_a_region_is_a_share_of_the_box_itself():
@@ -101,12 +48,15 @@ def test_a_part_is_predicted_on_its_ground_with_its_own_crowns(plot, monkeypatch
     model = SimpleNamespace(spec=ModelSpec(labels=LabelSchema(("snag", "tree"))))
     p = predict_part(model, Part(plot, area, None, np.array([True, True, False])), threshold=0.2)
     assert asked == {"threshold": 0.2, "area": area}
-    assert p.truth == pytest.approx(plot.boxes[:2])
+    gsd = plot.grid.gsd
+    assert p.truth == pytest.approx(plot.boxes[:2] * gsd), "metres on the ground, as every score is"
+    assert p.predicted[1] == pytest.approx(np.array([10, 10, 20, 20]) * gsd)
     assert p.truth_classes.tolist() == [1, 0]
-    assert p.classes.tolist() == [0, 1]
-    assert p.excused.tolist() == [True, False]
+    assert p.predicted_classes.tolist() == [0, 1]
+    assert p.predicted_ignored.tolist() == [True, False]
     one = SimpleNamespace(spec=ModelSpec())
-    assert predict_part(one, Part(plot.renamed({"snag": "tree"}), area, None, np.ones(3, bool))).classes is None
+    plain = predict_part(one, Part(plot.renamed({"snag": "tree"}), area, None, np.ones(3, bool)))
+    assert plain.predicted_classes is None
 
 
 class TestRenamed:

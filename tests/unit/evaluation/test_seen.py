@@ -1,0 +1,22 @@
+from treedet.core.spec import ModelSpec
+from treedet.evaluation.seen import fingerprint, seen_before
+
+
+def test_a_calibration_raster_is_known_again_under_another_name(tmp_path):
+    first, copied, other = tmp_path / "a.tif", tmp_path / "b.tif", tmp_path / "c.tif"
+    first.write_bytes(b"pixels")
+    copied.write_bytes(b"pixels")
+    other.write_bytes(b"others")
+    spec = ModelSpec(provenance={"calibration rasters": {str(first): fingerprint(first)}})
+    assert seen_before(spec, [str(copied), str(other)]) == {"calibrate": [str(copied)]}
+
+
+def test_training_rasters_are_known_by_their_place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    spec = ModelSpec(provenance={"rasters": [str(tmp_path / "a.tif")], "validation rasters": ["b.tif"]})
+    found = seen_before(spec, ["a.tif", str(tmp_path / "sub" / "a.tif"), "./b.tif"])
+    assert found == {"train": ["a.tif"], "choose the epoch or the thresholds of": ["./b.tif"]}
+
+
+def test_a_model_that_names_no_rasters_has_seen_none():
+    assert seen_before(ModelSpec(), ["a.tif"]) == {}

@@ -1,0 +1,1 @@
+"""How good crowns are on annotated imagery, at several resolutions."""

@@ -1,0 +1,251 @@
+"""What is chosen on validation data and stored in a model file.
+
+Score thresholds, the merge threshold, the temperature of scores, and how imagery coarser than the model is read.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from treedet.core.spec import DEFAULT_POINT, ModelSpec, ResolutionChoice
+from treedet.datasets.annotated import AnnotatedRaster
+from treedet.errors import ConfigError, TreedetWarning
+from treedet.evaluation.classes import Classes, common
+from treedet.evaluation.conditions import AS_IT_IS, Condition, predict_conditions
+from treedet.evaluation.config import CalibrateConfig
+from treedet.evaluation.ground import ground_of
+from treedet.evaluation.seen import fingerprint
+from treedet.inference.detector import Detector
+from treedet.metrics.calibration import (
+    Reliability,
+    detections_correct,
+    fit_temperature,
+    reliability,
+    with_temperature,
+)
+from treedet.metrics.operating_points import LEAST, choose_points, score_curve, scores_at
+from treedet.metrics.paired import PairedCrowns
+from treedet.models.backends.eager import EagerBackend, Precision
+from treedet.models.base import WindowDetector
+from treedet.models.network import NetworkDetector
+from treedet.models.trunk import Trunk
+
+FEW_CROWNS = 50
+"""Below so many crowns a choice is mostly chance."""
+CLEARLY_BETTER = 0.002
+"""F1 by which another merge threshold must be ahead before the model's own is given up."""
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Calibrated:
+    """A model with what was chosen for it.
+
+    Attributes:
+        detector: The model, ready to be saved.
+        merging: Best F1 by merge threshold: ``merge_iou``, ``f1``, ``chosen``.
+        curve: Recall, precision and F1 by (calibrated) score threshold.
+        before: Reliability of the scores as they were.
+        after: Reliability of the calibrated scores, on the same crowns.
+        resolutions: F1 of both ways to read coarse imagery: ``gsd``, ``adapt``, ``native``, ``chosen``.
+        notes: What was not chosen, and why.
+    """
+
+    detector: Detector
+    merging: pd.DataFrame
+    curve: pd.DataFrame
+    before: Reliability
+    after: Reliability
+    resolutions: pd.DataFrame
+    notes: Sequence[str]
+
+    def lines(self) -> list[str]:
+        """Return what was chosen as lines for a person."""
+        spec = self.detector.spec
+        lines = [
+            f"merging     one crown above IoU {spec.iou_threshold:g}: F1 "
+            + ", ".join(f"{row.f1:.3f} at {row.merge_iou:g}" for row in self.merging.itertuples()),
+            f"temperature {spec.temperature:.3f}: expected calibration error {self.before.ece:.3f} before, "
+            f"{self.after.ece:.3f} after, on the same crowns",
+        ]
+        for name, point in spec.operating_points.items():
+            default = " (default)" if name == DEFAULT_POINT else ""
+            lines.append(
+                f"{name:<11} score {point.threshold:.2f}: recall {point.recall:.2f}, precision "
+                f"{point.precision:.2f}, F1 {point.f1:.2f}{default}"
+            )
+        lines += [
+            f"{row.gsd:g} m".ljust(12)
+            + f"F1 {row.adapt:.3f} read at the model's GSD, {row.native:.3f} as it is: {row.chosen}"
+            for row in self.resolutions.itertuples()
+        ]
+        return [*lines, *self.notes]
+
+
+def calibrate(
+    detector: Detector,
+    plots: Sequence[AnnotatedRaster],
+    *,
+    config: CalibrateConfig | None = None,
+    groups: Sequence[str] | None = None,
+    tell: Tell | None = None,
+) -> Calibrated:
+    """Choose thresholds, merging, temperature and the reading of coarse imagery on validation data.
+
+    The rasters must be neither those the model was trained on nor those it will be tested on; their fingerprints are
+    stored, and evaluating on them warns. The weights stay as they are.
+
+    Args:
+        detector: The model; a network.
+        plots: Validation rasters with crowns.
+        config: What is tried.
+        groups: Data set of each raster, so that none outweighs another in the choice of the threshold.
+        tell: Told in a few words what is being tried.
+
+    Raises:
+        ConfigError: There is no crown to choose by, or the truth is points, or the model is no network.
+    """
+    config = config or CalibrateConfig()
+    said = tell or (lambda _: None)
+    if detector.trunk is None:
+        raise ConfigError("only a network can be calibrated, and this detector has no weights")
+    if any(plot.points for plot in plots) or not sum(len(plot) for plot in plots):
+        raise ConfigError(
+            "calibration needs annotated crowns, found "
+            + ("points; give their diameter (--diameter)" if any(p.points for p in plots) else "none")
+        )
+    seen = _Seen(plots, detector, detector.trunk, groups or ["validation"] * len(plots))
+    notes = seen.cautions()
+    merging, spec, rasters = _search_merging(seen, config, said)
+    said("temperature")
+    spec, before, after, rasters = _calibrated(spec, rasters, config)
+    points = choose_points(rasters)
+    spec = replace(spec, operating_points=points)
+    choices = _search_resolutions(seen, spec, config, said)
+    notes += [] if choices else ["No coarser imagery was tried, so all of it is read at the model's GSD."]
+    prints = {plot.path: fingerprint(plot.path) for plot in plots}
+    spec = replace(spec, resolutions=choices, provenance={**detector.spec.provenance, "calibration rasters": prints})
+    return Calibrated(
+        detector=Detector(seen.model(spec), name=detector.name, trunk=detector.trunk),
+        merging=merging,
+        curve=score_curve(rasters, iou_threshold=config.iou_threshold).to_frame(),
+        before=before,
+        after=after,
+        resolutions=pd.DataFrame(
+            [(c.gsd, c.adapt_f1, c.native_f1, c.mode) for c in choices],
+            columns=["gsd", "adapt", "native", "chosen"],
+        ),
+        notes=notes,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """The validation rasters, and the network that looks at them with one spec or another."""
+
+    plots: Sequence[AnnotatedRaster]
+    detector: Detector
+    trunk: Trunk
+    groups: Sequence[str]
+
+    @cached_property
+    def classes(self) -> Classes:
+        labels = sorted({str(name) for plot in self.plots for name in plot.labels})
+        return common(labels, self.detector.spec.labels.classes)
+
+    def cautions(self) -> list[str]:
+        crowns = sum(len(plot) for plot in self.plots)
+        if crowns >= FEW_CROWNS:
+            return []
+        warnings.warn(
+            f"only {crowns} crowns to choose by; what is chosen by fewer than {FEW_CROWNS} is mostly chance: "
+            "annotate more, or keep the model as it is",
+            TreedetWarning,
+            stacklevel=3,
+        )
+        return [f"Chosen by only {crowns} crowns."]
+
+    def model(self, spec: ModelSpec) -> WindowDetector:
+        identity = self.detector.model.identity
+        backend = EagerBackend(self.trunk, device=identity["device"], precision=_precision(identity))
+        return NetworkDetector(backend, spec, digest=identity["model"])
+
+    def look(self, spec: ModelSpec, wanted: Sequence[Condition]) -> Mapping[Condition, list[PairedCrowns]]:
+        """Predict every raster under every condition that it allows."""
+        model, classes = self.model(spec), self.classes
+        found: dict[Condition, list[PairedCrowns]] = {condition: [] for condition in wanted}
+        for plot, group in zip(self.plots, self.groups, strict=True):
+            with tempfile.TemporaryDirectory() as scratch:
+                for condition, crowns in predict_conditions(
+                    model, plot, wanted, threshold=LEAST, scratch=Path(scratch)
+                ):
+                    paired = ground_of(plot, crowns, classes=classes).paired
+                    if isinstance(paired, PairedCrowns):
+                        found[condition].append(replace(paired, group=group))
+        return found
+
+
+def _search_merging(
+    seen: _Seen, config: CalibrateConfig, said: Tell
+) -> tuple[pd.DataFrame, ModelSpec, list[PairedCrowns]]:
+    """Predict with each merge threshold; the model's own is kept unless another is clearly better."""
+    own = seen.detector.spec
+    tried: dict[float, tuple[float, list[PairedCrowns]]] = {}
+    for iou in sorted({own.iou_threshold, *config.merge_ious}):
+        said(f"merge threshold {iou:g}")
+        rasters = seen.look(replace(own, iou_threshold=iou), [AS_IT_IS])[AS_IT_IS]
+        tried[iou] = float(np.nanmax(score_curve(rasters, iou_threshold=config.iou_threshold).f1)), rasters
+    best = max(tried, key=lambda iou: tried[iou][0])
+    if tried[best][0] < tried[own.iou_threshold][0] + CLEARLY_BETTER:
+        best = own.iou_threshold
+    table = pd.DataFrame(
+        [(iou, f1, iou == best) for iou, (f1, _) in tried.items()], columns=["merge_iou", "f1", "chosen"]
+    )
+    return table, replace(own, iou_threshold=best), tried[best][1]
+
+
+def _calibrated(
+    spec: ModelSpec, rasters: Sequence[PairedCrowns], config: CalibrateConfig
+) -> tuple[ModelSpec, Reliability, Reliability, list[PairedCrowns]]:
+    """Fit the temperature, and return the same crowns with calibrated scores."""
+    confidence, correct = detections_correct(rasters, iou_threshold=config.iou_threshold)
+    before = reliability(confidence, correct)
+    if config.keep_temperature:
+        return spec, before, before, list(rasters)
+    fitted = fit_temperature(confidence, correct)
+    warmed = [replace(r, scores=with_temperature(r.scores, fitted).astype(np.float32)) for r in rasters]
+    after = reliability(with_temperature(confidence, fitted), correct)
+    # The scores had been divided by the temperature so far already.
+    return replace(spec, temperature=spec.temperature * fitted), before, after, warmed
+
+
+def _search_resolutions(
+    seen: _Seen, spec: ModelSpec, config: CalibrateConfig, said: Tell
+) -> tuple[ResolutionChoice, ...]:
+    """Compare both ways to read coarser imagery, each at the default threshold, as ``predict`` would."""
+    finest = max([spec.gsd, *(plot.grid.gsd for plot in seen.plots)])
+    choices = []
+    for gsd in sorted(gsd for gsd in config.gsds if gsd > 1.02 * finest):
+        said(f"imagery at {gsd:g} m")
+        both = [Condition(gsd, "adapt"), Condition(gsd, "native")]
+        found = seen.look(replace(spec, resolutions=()), both)
+        adapt, native = (
+            scores_at(found[condition], spec.threshold(), iou_threshold=config.iou_threshold).f1 for condition in both
+        )
+        mode = "native" if native > adapt else "adapt"
+        choices.append(ResolutionChoice(gsd, mode, round(adapt, 4), round(native, 4)))
+    return tuple(choices)
+
+
+def _precision(identity: Mapping[str, str]) -> Precision:
+    found = identity["precision"]
+    return "bf16" if found == "bf16" else "fp32"

@@ -1,0 +1,234 @@
+"""How good crowns are on annotated ground: those a model finds, at several resolutions, or those of any file."""
+
+from __future__ import annotations
+
+import logging
+import statistics
+import tempfile
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from treedet.datasets.annotated import AnnotatedRaster
+from treedet.errors import ConfigError, TreedetWarning
+from treedet.evaluation.classes import Classes, common
+from treedet.evaluation.conditions import AS_IT_IS, Condition, conditions, predict_conditions
+from treedet.evaluation.config import EvaluateConfig
+from treedet.evaluation.ground import EvaluatedGround, check_truth, ground_of
+from treedet.evaluation.report import Report
+from treedet.evaluation.seen import seen_before
+from treedet.evaluation.tables import Measured, Tables, condition_columns, point_row
+from treedet.inference.detector import Detector
+from treedet.metrics.average_precision import precision_recall
+from treedet.metrics.calibration import detections_correct, reliability
+from treedet.metrics.operating_points import LEAST, score_curve
+from treedet.metrics.paired import PairedCrowns
+from treedet.metrics.points import PairedPoints
+
+log = logging.getLogger("treedet")
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where an evaluation stands.
+
+    Attributes:
+        raster: The one being looked at.
+        done: Rasters finished.
+        total: Rasters in all.
+        share: Of the raster being looked at, 0 to 1.
+    """
+
+    raster: str
+    done: int
+    total: int
+    share: float = 0.0
+
+
+Watch = Callable[[Standing], None]
+
+
+def evaluate(
+    detector: Detector,
+    plots: Sequence[AnnotatedRaster],
+    *,
+    config: EvaluateConfig | None = None,
+    watch: Watch | None = None,
+    **changes: Any,  # noqa: ANN401 - the fields of EvaluateConfig, checked there
+) -> Report:
+    """Find the crowns of annotated rasters with a model, and measure how good they are.
+
+    Rasters may have any size; they are predicted as ``predict`` does, once at a score of 0.05, from which everything
+    above is taken. Coarser imagery is simulated first, by area averaging, and from then on only that is seen.
+
+    Args:
+        detector: The model.
+        plots: Rasters with their crowns, or with points (stems).
+        config: At which resolutions, and how crowns are matched.
+        watch: Told before each raster where the evaluation stands.
+        changes: Settings by name, such as ``gsds=[0.2, 0.3]``.
+
+    Returns:
+        Tables and matched crowns; ``report.save(folder)`` writes them.
+
+    Raises:
+        ConfigError: A setting makes no sense, or some plots have crowns and others points.
+        RasterError: A raster can not be used.
+    """
+    config = (config or EvaluateConfig()).but(changes)
+    if not plots:
+        raise ConfigError("evaluation needs at least one annotated raster, found none")
+    if len({plot.points for plot in plots}) > 1:
+        raise ConfigError("some rasters have crowns as truth and others points; evaluate them apart")
+    threshold = detector.spec.threshold(config.score_threshold)
+    check_truth(plots)
+    _warn_of_seen(detector, plots)
+    labels = sorted({str(name) for plot in plots for name in plot.labels})
+    classes = common(labels, detector.spec.labels.classes)
+    wanted = [AS_IT_IS, *conditions(config.gsds, config.modes, model_gsd=detector.spec.gsd)]
+    grounds: list[EvaluatedGround] = []
+    found: dict[Condition, list[PairedCrowns | PairedPoints]] = {condition: [] for condition in wanted}
+    notes: dict[str, list[str]] = {}
+    for number, plot in enumerate(plots):
+        if watch is not None:
+            watch(Standing(plot.path, number, len(plots)))
+        with tempfile.TemporaryDirectory() as scratch:
+            seen = predict_conditions(
+                detector.model, plot, wanted, threshold=LEAST, scratch=Path(scratch), upsample=config.upsample
+            )
+            for position, (condition, crowns) in enumerate(seen):
+                ground = ground_of(plot, crowns, classes=classes)
+                found[condition].append(ground.paired)
+                if condition == AS_IT_IS:
+                    grounds.append(ground)
+                if condition.note:
+                    notes.setdefault(condition.note, []).append(plot.path)
+                if watch is not None:
+                    watch(Standing(plot.path, number, len(plots), (position + 1) / len(wanted)))
+    own_gsd = statistics.median(plot.grid.gsd for plot in plots)
+    facts = {
+        "model": {"name": detector.name, **detector.model.identity, "gsd": detector.spec.gsd},
+        "threshold": threshold,
+        "temperature": detector.spec.temperature,
+        "merge_iou": detector.spec.iou_threshold,
+    }
+    measured = Measured(threshold, config, classes.names)
+    title = f"{detector.name} on {_named([plot.path for plot in plots])}"
+    report = _report(title, facts, found, grounds, measured=measured, own_gsd=own_gsd)
+    return replace(report, notes=[*classes.said, *(_note(text, paths, len(plots)) for text, paths in notes.items())])
+
+
+def evaluate_crowns(
+    grounds: Sequence[EvaluatedGround],
+    *,
+    config: EvaluateConfig | None = None,
+    classes: Classes | None = None,
+    has_scores: bool = True,
+    title: str = "crowns",
+) -> Report:
+    """Measure crowns that exist already, whichever tool found them.
+
+    Args:
+        grounds: Truth and prediction of each raster or area (:func:`treedet.evaluation.crown_files.paired_files`).
+        config: How crowns are matched; a score threshold of None keeps all.
+        classes: Names of the classes the crowns are compared by.
+        has_scores: The predictions say how sure they are.
+        title: What is evaluated.
+
+    Raises:
+        ConfigError: A setting makes no sense for crowns without a model.
+    """
+    config = config or EvaluateConfig()
+    if config.gsds:
+        raise ConfigError("gsds= simulate imagery for a model; crowns from a file are what they are: leave them out")
+    try:
+        threshold = float(config.score_threshold or 0.0)
+    except ValueError:
+        raise ConfigError(
+            f"score_threshold {config.score_threshold!r} names an operating point of a model; for crowns from a file "
+            "give a number from 0 to 1"
+        ) from None
+    names = classes.names if classes else ("crown",)
+    own_gsd = statistics.median([g.plot.grid.gsd for g in grounds if g.plot is not None] or [float("nan")])
+    measured = Measured(threshold, config, names, has_scores)
+    found: dict[Condition, list[PairedCrowns | PairedPoints]] = {AS_IT_IS: [ground.paired for ground in grounds]}
+    report = _report(title, {"threshold": threshold}, found, grounds, measured=measured, own_gsd=own_gsd)
+    if not has_scores:
+        note = "The predictions have no scores, so there is no average precision, score curve or calibration."
+        report = replace(report, notes=[note, *report.notes])
+    return replace(report, notes=[*(classes.said if classes else ()), *report.notes])
+
+
+def _report(
+    title: str,
+    facts: Mapping[str, Any],
+    found: Mapping[Condition, Sequence[PairedCrowns | PairedPoints]],
+    grounds: Sequence[EvaluatedGround],
+    *,
+    measured: Measured,
+    own_gsd: float,
+) -> Report:
+    """Build all tables; the first condition's crowns are also drawn and listed one by one."""
+    tables = Tables()
+    points: list[dict[str, Any]] = []
+    for condition, rasters in found.items():
+        columns = condition_columns(condition, own_gsd=own_gsd)
+        stems = [raster for raster in rasters if isinstance(raster, PairedPoints)]
+        crowns = [raster for raster in rasters if isinstance(raster, PairedCrowns)]
+        if stems:
+            points.append(point_row(columns, stems, measured))
+        else:
+            tables.add(columns, crowns, measured)
+    first = [raster for raster in found[AS_IT_IS] if isinstance(raster, PairedCrowns)]
+    ranked = first if measured.has_scores else []
+    iou = measured.config.iou_threshold
+    return Report(
+        title=title,
+        facts={
+            **facts,
+            "settings": asdict(measured.config),
+            "classes": list(measured.classes),
+            "rasters": [ground.name for ground in grounds],
+            "version": version("treedet"),
+            "date": datetime.now(UTC).date().isoformat(),
+        },
+        table=pd.DataFrame(tables.table),
+        by_raster=pd.DataFrame(tables.by_raster),
+        by_size=pd.concat(tables.by_size, ignore_index=True) if tables.by_size else pd.DataFrame(),
+        by_class=pd.DataFrame(tables.by_class),
+        curve=score_curve(ranked, iou_threshold=iou).to_frame() if ranked else pd.DataFrame(),
+        precision_recall=precision_recall(ranked, iou_threshold=iou) if ranked else pd.DataFrame(),
+        reliability=reliability(*detections_correct(ranked, iou_threshold=iou)).table if ranked else pd.DataFrame(),
+        points=pd.DataFrame(points) if points else None,
+        grounds=grounds,
+        notes=[],
+    )
+
+
+def _warn_of_seen(detector: Detector, plots: Sequence[AnnotatedRaster]) -> None:
+    """Warn where a model is tested on what it was trained or chosen on."""
+    for what, names in seen_before(detector.spec, [plot.path for plot in plots]).items():
+        warnings.warn(
+            f"{len(names)} of {len(plots)} rasters were used to {what} this model, {names[0]} for one; its scores "
+            "there are too good: evaluate on ground it has not seen",
+            TreedetWarning,
+            stacklevel=3,
+        )
+
+
+def _note(text: str, paths: Sequence[str], total: int) -> str:
+    """Return what was noted of some rasters as a sentence, with how many they are unless it is all."""
+    sentence = f"{text[0].upper()}{text[1:]}."
+    concerned = len(set(paths))
+    return sentence if concerned == total else f"On {concerned} of {total} rasters: {sentence}"
+
+
+def _named(paths: Sequence[str]) -> str:
+    first = Path(paths[0])
+    return first.name if len(paths) == 1 else f"{len(paths)} rasters of {first.parent.name or first.parent}"
