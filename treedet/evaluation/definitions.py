@@ -114,8 +114,8 @@ DEFINITIONS: Mapping[str, str] = {
     "per cent: sums over all rasters, divided by the annotated crowns.",
     "area error, area bias": "Crown area (ellipse inscribed in the box) of matched crowns, predicted minus "
     "annotated, divided by annotated: mean size, and mean with its sign.",
-    "half found from": "Crowns sorted by diameter, in a moving window: the diameter from which on the recall stays "
-    "at or above 0.5. A diameter is the mean of a box's two sides.",
+    "half found from": "The diameter at which a curve of recall that never falls with size, fitted to all crowns "
+    "(isotonic regression), reaches 0.5. A diameter is the mean of a box's two sides.",
     "adapt, native, band-limit": "How coarser imagery, simulated by area averaging, is read: resampled to the "
     "model's GSD; as it is; or brought back to the raster's own pixel size.",
     "mAP, AP40, AP50, AP75": "Average precision as COCO defines it (101 recall levels), at IoU 0.50 to 0.95, 0.40, "
