@@ -46,7 +46,7 @@ def detector():
 
 def crowns(found, invented, scores):
     """``found`` of the crowns and ``invented`` boxes beside them, with scores in that order."""
-    beside = [*CROWNS[:invented], 25.0, 0, 25, 0]
+    beside = CROWNS[:invented] + np.array([25.0, 0, 25, 0])
     boxes = np.concatenate([CROWNS[:found], beside])
     n = len(boxes)
     return CrownArrays(
