@@ -118,7 +118,9 @@ def greedy(overlaps: Overlaps, scores: npt.NDArray[np.floating[Any]], *, iou_thr
     rank = np.empty(len(scores), np.int64)
     rank[np.argsort(-np.asarray(scores), kind="stable")] = np.arange(len(scores))
     order = np.lexsort((pairs.truth, -pairs.iou, rank[pairs.predicted]))
-    return _pairs(overlaps, enough[order[_first_come(pairs.truth[order], pairs.predicted[order])]])
+    truth, predicted = pairs.truth[order], rank[pairs.predicted[order]]
+    taken = settle(truth, predicted, truths=int(truth.max()) + 1, predictions=len(scores))
+    return _pairs(overlaps, enough[order[taken[predicted] == truth]])
 
 
 def match_boxes(truth: Boxes, predicted: Boxes, *, iou_threshold: float = 0.4) -> tuple[Index, Index]:
@@ -140,20 +142,43 @@ def match_boxes(truth: Boxes, predicted: Boxes, *, iou_threshold: float = 0.4) -
     return found.truth, found.predicted
 
 
+def settle(truth: Index, predicted: Index, *, truths: int, predictions: int) -> Index:
+    """Let predictions choose in the order of their numbers: each takes the first free truth on its list.
+
+    By deferred acceptance (Gale and Shapley 1962): all undecided predictions ask for the next truth on their lists at
+    once, a truth keeps the lowest number that ever asked, the others ask on. As every truth prefers the lower number,
+    the one stable outcome is that of choosing one after the other; no pair is looked at twice.
+
+    Args:
+        truth: Int64 ``[P]``, the lists of all predictions behind one another, each by falling preference.
+        predicted: Int64 ``[P]``, whose list it is; rising.
+        truths: Number of truths.
+        predictions: Number of predictions.
+
+    Returns:
+        Int64 ``[predictions]``: the truth each takes, -1 for none.
+
+    >>> settle(np.array([0, 1, 0]), np.array([0, 1, 2]), truths=2, predictions=3).tolist()
+    [0, 1, -1]
+    """
+    place = np.searchsorted(predicted, np.arange(predictions))
+    stop = np.searchsorted(predicted, np.arange(predictions), side="right")
+    holder = np.full(truths, predictions)
+    asking = np.flatnonzero(place < stop)
+    while len(asking):
+        wanted = truth[place[asking]]
+        before = holder[wanted]
+        np.minimum.at(holder, wanted, asking)
+        accepted = holder[wanted] == asking
+        displaced = before[accepted]
+        refused = np.concatenate([asking[~accepted], displaced[displaced < predictions]])
+        place[refused] += 1
+        asking = refused[place[refused] < stop[refused]]
+    taken = np.full(predictions, -1)
+    held = np.flatnonzero(holder < predictions)
+    taken[holder[held]] = held
+    return taken
+
+
 def _pairs(overlaps: Overlaps, positions: Index) -> Matching:
     return Matching(overlaps.truth[positions], overlaps.predicted[positions], overlaps.iou[positions])
-
-
-def _first_come(truth: Index, predicted: Index) -> Index:
-    """Go through the pairs in order and take each whose crowns are both still free; return the positions taken.
-
-    One pass over plain integers: each choice hangs on the one before, and the pass takes less time than the rounds of
-    array operations that settle independent choices together, whatever the order of the scores.
-    """
-    truth_taken, predicted_taken = bytearray(int(truth.max()) + 1), bytearray(int(predicted.max()) + 1)
-    taken = []
-    for position, (t, p) in enumerate(zip(truth.tolist(), predicted.tolist(), strict=True)):
-        if not truth_taken[t] and not predicted_taken[p]:
-            truth_taken[t] = predicted_taken[p] = 1
-            taken.append(position)
-    return np.array(taken, np.int64)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from treedet.core.boxes import area
 from treedet.metrics.assignment import Floats, Index
-from treedet.metrics.matching import Bools
+from treedet.metrics.matching import Bools, settle
 from treedet.metrics.paired import PairedCrowns
 
 
@@ -104,44 +104,6 @@ class Pool:
         hit = np.zeros(len(taken), bool)
         hit[matched] = ~truth_ignored[taken[matched]]
         return hit, np.where(matched, hit, ~predicted_ignored)
-
-
-def settle(truth: Index, predicted: Index, *, truths: int, predictions: int) -> Index:
-    """Let predictions choose in the order of their numbers: each takes the first free truth on its list.
-
-    By deferred acceptance (Gale and Shapley 1962): all undecided predictions ask for the next truth on their lists at
-    once, a truth keeps the lowest number that ever asked, the others ask on. As every truth prefers the lower number,
-    the one stable outcome is that of choosing one after the other; no pair is looked at twice.
-
-    Args:
-        truth: Int64 ``[P]``, the lists of all predictions behind one another, each by falling preference.
-        predicted: Int64 ``[P]``, whose list it is; rising.
-        truths: Number of truths.
-        predictions: Number of predictions.
-
-    Returns:
-        Int64 ``[predictions]``: the truth each takes, -1 for none.
-
-    >>> settle(np.array([0, 1, 0]), np.array([0, 1, 2]), truths=2, predictions=3).tolist()
-    [0, 1, -1]
-    """
-    place = np.searchsorted(predicted, np.arange(predictions))
-    stop = np.searchsorted(predicted, np.arange(predictions), side="right")
-    holder = np.full(truths, predictions)
-    asking = np.flatnonzero(place < stop)
-    while len(asking):
-        wanted = truth[place[asking]]
-        before = holder[wanted]
-        np.minimum.at(holder, wanted, asking)
-        accepted = holder[wanted] == asking
-        displaced = before[accepted]
-        refused = np.concatenate([asking[~accepted], displaced[displaced < predictions]])
-        place[refused] += 1
-        asking = refused[place[refused] < stop[refused]]
-    taken = np.full(predictions, -1)
-    held = np.flatnonzero(holder < predictions)
-    taken[holder[held]] = held
-    return taken
 
 
 def _side(parts: Sequence[tuple[npt.NDArray[Any], npt.NDArray[Any] | None, Bools | None]]) -> Side:

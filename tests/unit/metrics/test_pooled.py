@@ -2,8 +2,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from treedet.metrics.matching import settle
 from treedet.metrics.paired import PairedCrowns
-from treedet.metrics.pooled import Pool, settle
+from treedet.metrics.pooled import Pool
 
 
 def one_after_the_other(truth: list[int], predicted: list[int], predictions: int) -> list[int]:
