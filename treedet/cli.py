@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
+from itertools import islice
 from typing import Any, Literal, NoReturn
 
 from jsonargparse import ArgumentParser, Namespace
@@ -130,7 +131,7 @@ def train(
     )
 
 
-def evaluate(
+def run_evaluate(
     raster: str,
     truth: str,
     report: str,
@@ -148,8 +149,8 @@ def evaluate(
     Args:
         raster: The image or images: a file, a folder, a quoted glob, or a .txt list of paths; - for none, where
             crowns are compared with crowns.
-        truth: Annotated crowns or stems: any vector file, or CSV, Pascal VOC, COCO, YOLO or Label Studio. With
-            REPORT as the only other argument, --truth FILE.
+        truth: Annotated crowns or stems: any vector file, or CSV, Pascal VOC, COCO, YOLO or Label Studio. May also
+            be given as --truth FILE, which needs no RASTER beside --predictions.
         report: Folder to write; report.html in it is the place to begin.
         reading: How the truth is read.
         config: What is measured.
@@ -176,7 +177,7 @@ def evaluate(
     )
 
 
-def compare(report_a: str, report_b: str, *, output: str | None = None, overwrite: bool = False) -> None:
+def run_compare(report_a: str, report_b: str, *, output: str | None = None, overwrite: bool = False) -> None:
     """Set two reports of the same rasters side by side, with the paired difference and its interval.
 
     Args:
@@ -190,7 +191,7 @@ def compare(report_a: str, report_b: str, *, output: str | None = None, overwrit
     evaluate_command.compare(report_a, report_b, output=output, overwrite=overwrite)
 
 
-def calibrate(
+def run_calibrate(
     raster: str,
     truth: str,
     output: str,
@@ -245,12 +246,14 @@ class Command:
     options: Mapping[str, type] = field(default_factory=dict)
 
 
+# The parser looks a function up in the package by its name: run_evaluate() is not called evaluate(), since the
+# package has that too and would load torch for it.
 COMMANDS = {
     "predict": Command(predict, {"options": PredictOptions}),
     "train": Command(train, {"options": TrainOptions, "config": TrainConfig}),
-    "evaluate": Command(evaluate, {"reading": TruthReading, "config": EvaluateConfig}),
-    "compare": Command(compare),
-    "calibrate": Command(calibrate, {"reading": TruthReading, "config": CalibrateConfig}),
+    "evaluate": Command(run_evaluate, {"reading": TruthReading, "config": EvaluateConfig}),
+    "compare": Command(run_compare),
+    "calibrate": Command(run_calibrate, {"reading": TruthReading, "config": CalibrateConfig}),
     "inspect": Command(inspect),
 }
 
@@ -272,17 +275,20 @@ def in_plain_words(message: str) -> str:
     '--shape can not be blob; accepted is box, point'
     """
     text = re.sub(r"<class '(\w+)'>", r"\1", " ".join(message.split()))
-    text = re.sub(r"(required: )\w+\.", r"\1", text)
+    if "arguments are required" in text:
+        text = re.sub(r"\b\w+\.(?=\w)", "", text)
     wrong = re.match(
         r"""Parser key ["'](?P<key>\w+)["']: .*"""
         r"(?:Subtypes: \[(?P<type>.*), NoneType\] Errors.*Given value: (?P<found>.*)"
-        r"|Literal\[(?P<names>.*)\]\. Got value: (?P<other>.*))",
+        r"|Literal\[(?P<names>.*)\]\. Got value: (?P<other>.*)"
+        r"|Expected a (?P<kind>\w+)\. Got value: (?P<value>.*))",
         text,
     )
     if wrong is None:
         return text
-    accepted = KINDS.get(wrong["type"], wrong["type"]) if wrong["type"] else wrong["names"].replace("'", "")
-    return f"--{wrong['key']} can not be {wrong['found'] or wrong['other']}; accepted is {accepted}"
+    kind = wrong["type"] or wrong["kind"]
+    accepted = KINDS.get(kind, kind) if kind else wrong["names"].replace("'", "")
+    return f"--{wrong['key']} can not be {wrong['found'] or wrong['other'] or wrong['value']}; accepted is {accepted}"
 
 
 def build_parser() -> ArgumentParser:
@@ -315,11 +321,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stderr.write(f"treedet: error: {error}\n")
             return 2
         except KeyboardInterrupt:
-            sys.stderr.write("treedet: interrupted; --resume goes on where it was stopped\n")
+            sys.stderr.write(f"treedet: interrupted; {_after_interrupt(given)}\n")
             return 130
         except BrokenPipeError:
             return 0
     return 0
+
+
+def _after_interrupt(arguments: Sequence[str]) -> str:
+    """Return how an interrupted command goes on.
+
+    >>> _after_interrupt(["predict", "a.tif", "b.gpkg"])
+    '--resume goes on where it was stopped'
+    >>> _after_interrupt(["evaluate", "a.tif"])
+    'evaluate begins anew next time'
+    """
+    name = next((word for word in arguments if word in COMMANDS), "")
+    if name and "resume" not in (COMMANDS[name].function.__kwdefaults__ or {}):
+        return f"{name} begins anew next time"
+    return "--resume goes on where it was stopped"
 
 
 def in_order(arguments: Sequence[str]) -> list[str]:
@@ -351,21 +371,31 @@ def in_order(arguments: Sequence[str]) -> list[str]:
 
 
 def _crowns_against_crowns(arguments: list[str]) -> list[str]:
-    """Bring ``evaluate REPORT --truth FILE`` into the order of ``evaluate RASTER TRUTH REPORT``.
+    """Bring ``evaluate [RASTER] REPORT --truth FILE`` into the order of ``evaluate RASTER TRUTH REPORT``.
 
     >>> _crowns_against_crowns(["evaluate", "report", "--predictions", "a.gpkg", "--truth=b.gpkg"])
     ['evaluate', '-', 'b.gpkg', 'report', '--predictions', 'a.gpkg']
+    >>> _crowns_against_crowns(["evaluate", "--truth", "b.gpkg", "--draws", "9", "stand.tif", "report"])
+    ['evaluate', 'stand.tif', 'b.gpkg', 'report', '--draws', '9']
     """
-    truth, others = None, []
-    items = iter(arguments)
+    truth: str | None = None
+    places: list[str] = []
+    options: list[str] = []
+    items = iter(arguments[1:])
     for item in items:
-        if item == "--truth":
-            truth = next(items, None)
-        elif item.startswith("--truth="):
-            truth = item.partition("=")[2]
+        if item == "-" or not item.startswith("-"):
+            places.append(item)
+            continue
+        name, equals, value = item.partition("=")
+        following = [] if equals else [*islice(items, 1)]
+        if name == "--truth" and (equals or following):
+            truth = value if equals else following[0]
         else:
-            others.append(item)
-    return arguments if truth is None else [others[0], "-", truth, *others[1:]]
+            options += [item, *following]
+    if truth is None:
+        return arguments
+    raster = places.pop(0) if len(places) > 1 else "-"
+    return [arguments[0], raster, truth, *places, *options]
 
 
 def _call(parsed: Namespace) -> None:

@@ -69,6 +69,14 @@ def test_flags_and_lists_are_options_of_some_command():
             "--gsd can not be wide; accepted is a number",
         ),
         ("the following arguments are required: predict.output", "the following arguments are required: output"),
+        (
+            "the following arguments are required: truth, evaluate.report",
+            "the following arguments are required: truth, report",
+        ),
+        (
+            'Parser key "draws": Expected a int. Got value: many',
+            "--draws can not be many; accepted is a whole number",
+        ),
         ("unrecognized arguments: --colour\n  red", "unrecognized arguments: --colour red"),
     ],
 )

@@ -11,6 +11,7 @@ from treedet.commands.bars import EvaluationBar
 from treedet.commands.paths import quoted
 from treedet.datasets.annotated import AnnotatedRaster, pair
 from treedet.errors import ConfigError
+from treedet.evaluation.compare import check_output
 from treedet.evaluation.compare import compare as compare_reports
 from treedet.evaluation.config import EvaluateConfig, TruthReading
 from treedet.evaluation.crown_files import paired_files
@@ -82,7 +83,7 @@ def compare(first: str, second: str, *, output: str | None, overwrite: bool) -> 
         TreedetError: They have no raster in common, or are no reports.
     """
     if output is not None:
-        check_folder(Path(output), overwrite=overwrite)
+        check_output(Path(output), overwrite=overwrite)
     comparison = compare_reports(Path(first), Path(second))
     lines = list(comparison.lines())
     if output is not None:
@@ -117,6 +118,7 @@ def _of_file(
         aoi=reading.aoi,
         rasters=raster,
         gsd=reading.gsd,
+        bands=reading.bands,
         truth_options=truth_options(reading),
         prediction_options=TruthOptions(columns=predictions.columns, drop=reading.drop),
     )

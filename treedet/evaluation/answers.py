@@ -76,6 +76,8 @@ def headline(row: Row, *, trees: str = "crowns") -> str:
         )
     if not math.isfinite(recall):
         return "Nothing could be measured."
+    if number(row, "predicted") == 0:
+        return f"Finds nothing: all {whole(number(row, 'truth'))} {trees} are missed."
     parts = [f"Finds {percent(recall)} of the {trees}"]
     if math.isfinite(precision):
         parts.append(f"{percent(precision)} of what it finds is right")

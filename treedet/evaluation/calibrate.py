@@ -5,6 +5,7 @@ Score thresholds, the merge threshold, the temperature of scores, and how imager
 
 from __future__ import annotations
 
+import math
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +25,7 @@ from treedet.evaluation.config import CalibrateConfig
 from treedet.evaluation.ground import ground_of
 from treedet.evaluation.seen import fingerprint
 from treedet.inference.detector import Detector
+from treedet.metrics.bootstrap import paired_difference
 from treedet.metrics.calibration import (
     Reliability,
     detections_correct,
@@ -31,7 +33,14 @@ from treedet.metrics.calibration import (
     reliability,
     with_temperature,
 )
-from treedet.metrics.operating_points import LEAST, choose_points, score_curve, scores_at
+from treedet.metrics.detection import RasterCount
+from treedet.metrics.operating_points import (
+    choose_points,
+    least_score,
+    score_curve,
+    scores_at,
+    thresholds_from,
+)
 from treedet.metrics.paired import PairedCrowns
 from treedet.models.backends.eager import EagerBackend, Precision
 from treedet.models.base import WindowDetector
@@ -40,8 +49,9 @@ from treedet.models.trunk import Trunk
 
 FEW_CROWNS = 50
 """Below so many crowns a choice is mostly chance."""
-CLEARLY_BETTER = 0.002
-"""F1 by which another merge threshold must be ahead before the model's own is given up."""
+
+CLEARLY_BETTER = 0.02
+"""F1 by which another merge threshold must be ahead on a single raster before the model's own is given up."""
 
 Tell = Callable[[str], None]
 
@@ -128,7 +138,8 @@ def calibrate(
     merging, spec, rasters = _search_merging(seen, config, said)
     said("temperature")
     spec, before, after, rasters = _calibrated(spec, rasters, config)
-    points = choose_points(rasters)
+    thresholds = thresholds_from(least_score(spec.temperature))
+    points = choose_points(rasters, thresholds=thresholds)
     spec = replace(spec, operating_points=points)
     choices = _search_resolutions(seen, spec, config, said)
     notes += [] if choices else ["No coarser imagery was tried, so all of it is read at the model's GSD."]
@@ -137,7 +148,7 @@ def calibrate(
     return Calibrated(
         detector=Detector(seen.model(spec), name=detector.name, trunk=detector.trunk),
         merging=merging,
-        curve=score_curve(rasters, iou_threshold=config.iou_threshold).to_frame(),
+        curve=score_curve(rasters, thresholds=thresholds, iou_threshold=config.iou_threshold).to_frame(),
         before=before,
         after=after,
         resolutions=pd.DataFrame(
@@ -186,7 +197,7 @@ class _Seen:
         for plot, group in zip(self.plots, self.groups, strict=True):
             with tempfile.TemporaryDirectory() as scratch:
                 for condition, crowns in predict_conditions(
-                    model, plot, wanted, threshold=LEAST, scratch=Path(scratch)
+                    model, plot, wanted, threshold=least_score(spec.temperature), scratch=Path(scratch)
                 ):
                     paired = ground_of(plot, crowns, classes=classes).paired
                     if isinstance(paired, PairedCrowns):
@@ -197,20 +208,27 @@ class _Seen:
 def _search_merging(
     seen: _Seen, config: CalibrateConfig, said: Tell
 ) -> tuple[pd.DataFrame, ModelSpec, list[PairedCrowns]]:
-    """Predict with each merge threshold; the model's own is kept unless another is clearly better."""
+    """Predict with each merge threshold; the model's own is kept unless another is better beyond chance."""
     own = seen.detector.spec
-    tried: dict[float, tuple[float, list[PairedCrowns]]] = {}
+    thresholds = thresholds_from(least_score(own.temperature))
+    tried: dict[float, tuple[float, list[RasterCount], list[PairedCrowns]]] = {}
     for iou in sorted({own.iou_threshold, *config.merge_ious}):
         said(f"merge threshold {iou:g}")
         rasters = seen.look(replace(own, iou_threshold=iou), [AS_IT_IS])[AS_IT_IS]
-        tried[iou] = float(np.nanmax(score_curve(rasters, iou_threshold=config.iou_threshold).f1)), rasters
+        curve = score_curve(rasters, thresholds=thresholds, iou_threshold=config.iou_threshold)
+        at = int(np.argmax(curve.balanced_f1))
+        columns = zip(curve.truth, curve.predicted[:, at], curve.matched[:, at], strict=True)
+        counts = [RasterCount(int(truth), int(predicted), int(matched)) for truth, predicted, matched in columns]
+        tried[iou] = float(curve.balanced_f1[at]), counts, rasters
     best = max(tried, key=lambda iou: tried[iou][0])
-    if tried[best][0] < tried[own.iou_threshold][0] + CLEARLY_BETTER:
-        best = own.iou_threshold
+    gain = paired_difference(tried[own.iou_threshold][1], tried[best][1])
+    # A single raster has no interval.
+    beyond_chance = gain.low > 0 if math.isfinite(gain.low) else gain.value > CLEARLY_BETTER
+    chosen = best if beyond_chance else own.iou_threshold
     table = pd.DataFrame(
-        [(iou, f1, iou == best) for iou, (f1, _) in tried.items()], columns=["merge_iou", "f1", "chosen"]
+        [(iou, f1, iou == chosen) for iou, (f1, _, _) in tried.items()], columns=["merge_iou", "f1", "chosen"]
     )
-    return table, replace(own, iou_threshold=best), tried[best][1]
+    return table, replace(own, iou_threshold=chosen), tried[chosen][2]
 
 
 def _calibrated(

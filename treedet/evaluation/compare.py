@@ -101,9 +101,7 @@ class Comparison:
             OutputError: A file exists already, or can not be written.
         """
         folder = Path(folder)
-        there = [folder / name for name in FILES if (folder / name).exists()]
-        if there and not overwrite:
-            raise OutputError(f"{there[0]} exists already; allow it to be replaced with overwrite=True (--overwrite)")
+        check_output(folder, overwrite=overwrite)
         try:
             folder.mkdir(exist_ok=True)
             with tempfile.TemporaryDirectory(prefix=".compare.", dir=folder) as place:
@@ -159,6 +157,21 @@ def compare(
             "both on the same rasters"
         )
     return Comparison((a.title, b.title), pd.DataFrame(rows), changes, tuple(notes))
+
+
+def check_output(folder: Path, *, overwrite: bool) -> None:
+    """Find out before any work whether a comparison can be written to a folder.
+
+    Raises:
+        OutputError: Its parent is missing, it is a file, or holds a comparison that may not be replaced.
+    """
+    if not folder.parent.is_dir():
+        raise OutputError(f"can not write {folder}: there is no folder {folder.parent}; make it first")
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"can not write a comparison to {folder}: it is a file; give the name of a folder")
+    there = [folder / name for name in FILES if (folder / name).exists()]
+    if there and not overwrite:
+        raise OutputError(f"{there[0]} exists already; allow it to be replaced with overwrite=True (--overwrite)")
 
 
 def read_report(folder: str | os.PathLike[str]) -> Stored:

@@ -55,6 +55,7 @@ def paired_files(
     aoi: PathLike | None = None,
     rasters: PathLike | Sequence[PathLike] | None = None,
     gsd: float | None = None,
+    bands: Sequence[int] | None = None,
     truth_options: TruthOptions | None = None,
     prediction_options: TruthOptions | None = None,
 ) -> PairedFiles:
@@ -74,6 +75,7 @@ def paired_files(
         aoi: Vector file with the polygons inside which every crown is annotated; needs rasters or a map.
         rasters: See :func:`treedet.rasters.listing.list_rasters`.
         gsd: Ground metres per pixel (per map unit for a map without CRS), overriding what rasters say.
+        bands: Bands of the rasters to draw, counted from 1; by default red, green and blue.
         truth_options: How the truth is read.
         prediction_options: How the predictions are read; by default with bad rows dropped where those of the truth
             are.
@@ -92,8 +94,8 @@ def paired_files(
     truth_options = truth_options or TruthOptions()
     prediction_options = prediction_options or TruthOptions(drop=truth_options.drop)
     if rasters is not None:
-        plots = pair(rasters, truth, aoi=aoi, gsd=gsd, truth=truth_options)
-        sides, has_scores = _on_rasters(plots, predictions, prediction_options, gsd=gsd)
+        plots = pair(rasters, truth, aoi=aoi, gsd=gsd, bands=bands, truth=truth_options)
+        sides, has_scores = _on_rasters(plots, predictions, prediction_options, gsd=gsd, bands=bands)
     else:
         annotated = read_annotations(os.fspath(truth), truth_options)
         found = read_predictions(os.fspath(predictions), prediction_options)
@@ -132,7 +134,12 @@ class _Found:
 
 
 def _on_rasters(
-    plots: Sequence[AnnotatedRaster], predictions: PathLike, options: TruthOptions, *, gsd: float | None
+    plots: Sequence[AnnotatedRaster],
+    predictions: PathLike,
+    options: TruthOptions,
+    *,
+    gsd: float | None,
+    bands: Sequence[int] | None,
 ) -> tuple[list[Sides], bool]:
     found = _predictions_by_raster([plot.path for plot in plots], predictions, options)
     placed: dict[str, AnnotatedRaster] = {}
@@ -142,7 +149,7 @@ def _on_rasters(
             if not len(of_path.annotations.table):
                 continue
             try:
-                placed[path] = AnnotatedRaster(path, of_path.annotations, gsd=gsd, image=of_path.image)
+                placed[path] = AnnotatedRaster(path, of_path.annotations, gsd=gsd, bands=bands, image=of_path.image)
             except CrsMismatchError as error:
                 failures.append(error)
     if failures and not placed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import statistics
 import tempfile
 import warnings
@@ -27,7 +28,7 @@ from treedet.evaluation.tables import Measured, Tables, condition_columns, point
 from treedet.inference.detector import Detector
 from treedet.metrics.average_precision import precision_recall
 from treedet.metrics.calibration import detections_correct, reliability
-from treedet.metrics.operating_points import LEAST, score_curve
+from treedet.metrics.operating_points import least_score, score_curve, thresholds_from
 from treedet.metrics.paired import PairedCrowns
 from treedet.metrics.points import PairedPoints
 
@@ -64,8 +65,9 @@ def evaluate(
 ) -> Report:
     """Find the crowns of annotated rasters with a model, and measure how good they are.
 
-    Rasters may have any size; they are predicted as ``predict`` does, once at a score of 0.05, from which everything
-    above is taken. Coarser imagery is simulated first, by area averaging, and from then on only that is seen.
+    Rasters may have any size. They are predicted as ``predict`` does, once down to very low scores, from which
+    everything above is taken. Coarser imagery is simulated first, by area averaging, and from then on only that is
+    seen.
 
     Args:
         detector: The model.
@@ -87,6 +89,7 @@ def evaluate(
     if len({plot.points for plot in plots}) > 1:
         raise ConfigError("some rasters have crowns as truth and others points; evaluate them apart")
     threshold = detector.spec.threshold(config.score_threshold)
+    least = min(threshold, least_score(detector.spec.temperature))
     check_truth(plots)
     _warn_of_seen(detector, plots)
     labels = sorted({str(name) for plot in plots for name in plot.labels})
@@ -100,7 +103,7 @@ def evaluate(
             watch(Standing(plot.path, number, len(plots)))
         with tempfile.TemporaryDirectory() as scratch:
             seen = predict_conditions(
-                detector.model, plot, wanted, threshold=LEAST, scratch=Path(scratch), upsample=config.upsample
+                detector.model, plot, wanted, threshold=least, scratch=Path(scratch), upsample=config.upsample
             )
             for position, (condition, crowns) in enumerate(seen):
                 ground = ground_of(plot, crowns, classes=classes)
@@ -118,7 +121,7 @@ def evaluate(
         "temperature": detector.spec.temperature,
         "merge_iou": detector.spec.iou_threshold,
     }
-    measured = Measured(threshold, config, classes.names)
+    measured = Measured(threshold, config, classes.names, least=least)
     title = f"{detector.name} on {_named([plot.path for plot in plots])}"
     report = _report(title, facts, found, grounds, measured=measured, own_gsd=own_gsd)
     return replace(report, notes=[*classes.said, *(_note(text, paths, len(plots)) for text, paths in notes.items())])
@@ -146,23 +149,33 @@ def evaluate_crowns(
     """
     config = config or EvaluateConfig()
     if config.gsds:
-        raise ConfigError("gsds= simulate imagery for a model; crowns from a file are what they are: leave them out")
-    try:
-        threshold = float(config.score_threshold or 0.0)
-    except ValueError:
         raise ConfigError(
-            f"score_threshold {config.score_threshold!r} names an operating point of a model; for crowns from a file "
-            "give a number from 0 to 1"
-        ) from None
+            "gsds= (--gsds) simulate imagery for a model; crowns from a file are what they are: leave them out"
+        )
+    threshold = _number(config.score_threshold)
     names = classes.names if classes else ("crown",)
     own_gsd = statistics.median([g.plot.grid.gsd for g in grounds if g.plot is not None] or [float("nan")])
-    measured = Measured(threshold, config, names, has_scores)
+    measured = Measured(threshold, config, names, has_scores=has_scores)
     found: dict[Condition, list[PairedCrowns | PairedPoints]] = {AS_IT_IS: [ground.paired for ground in grounds]}
     report = _report(title, {"threshold": threshold}, found, grounds, measured=measured, own_gsd=own_gsd)
     if not has_scores:
         note = "The predictions have no scores, so there is no average precision, score curve or calibration."
         report = replace(report, notes=[note, *report.notes])
     return replace(report, notes=[*(classes.said if classes else ()), *report.notes])
+
+
+def _number(wanted: float | str | None) -> float:
+    """Return a score threshold without a model, which has no operating points."""
+    try:
+        threshold = float(wanted or 0.0)
+    except ValueError:
+        threshold = math.nan
+    if not 0 <= threshold <= 1:
+        raise ConfigError(
+            f"score threshold {wanted!r} is not usable for crowns from a file: give a number from 0 to 1; operating "
+            "points are a model's"
+        )
+    return threshold
 
 
 def _report(
@@ -188,6 +201,7 @@ def _report(
     first = [raster for raster in found[AS_IT_IS] if isinstance(raster, PairedCrowns)]
     ranked = first if measured.has_scores else []
     iou = measured.config.iou_threshold
+    curve = score_curve(ranked, thresholds=thresholds_from(measured.least), iou_threshold=iou) if ranked else None
     return Report(
         title=title,
         facts={
@@ -202,7 +216,7 @@ def _report(
         by_raster=pd.DataFrame(tables.by_raster),
         by_size=pd.concat(tables.by_size, ignore_index=True) if tables.by_size else pd.DataFrame(),
         by_class=pd.DataFrame(tables.by_class),
-        curve=score_curve(ranked, iou_threshold=iou).to_frame() if ranked else pd.DataFrame(),
+        curve=curve.to_frame() if curve else pd.DataFrame(),
         precision_recall=precision_recall(ranked, iou_threshold=iou) if ranked else pd.DataFrame(),
         reliability=reliability(*detections_correct(ranked, iou_threshold=iou)).table if ranked else pd.DataFrame(),
         points=pd.DataFrame(points) if points else None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,7 +28,8 @@ VERSION = 1
 TABLES = ("table", "by_raster", "by_size", "by_class", "curve", "precision_recall", "reliability", "points")
 LAYER = "outcomes"
 OWN = {"figures", "report.html", "report.json", "best.png", "worst.png", "overlay.png", *(f"{t}.csv" for t in TABLES)}
-"""Files of a report, besides those whose name begins with ``outcomes``."""
+OWN_FILES = re.compile(rf"{LAYER}[\w-]*\.gpkg(-wal|-shm|-journal)?|figures.[\w-]+\.png")
+"""What a report's folder may hold: by name, and by pattern."""
 DEFAULT_IOU = 0.4
 
 
@@ -108,6 +110,8 @@ class Report:
             return ["Nothing could be measured."]
         stems = self.points is not None and len(self.points) > 0
         rows = [{str(name): value for name, value in row.items()} for row in self.main.to_dict("records")]
+        if self.model_gsd is None:  # crowns of a file are of no resolution, wherever they are drawn
+            rows = [{**row, "gsd": None} for row in rows]
         lines = [headline(rows[0], trees="stems" if stems else "crowns"), *map(condition_line, rows)]
         return [*lines, *(f"note        {note}" for note in self.notes)]
 
@@ -240,8 +244,13 @@ def check_folder(folder: Path, *, overwrite: bool) -> None:
         raise OutputError(f"can not write a report to {folder}: it is a file; give the name of a folder")
     if not overwrite:
         raise OutputError(f"{folder} exists already; allow it to be replaced with overwrite=True (--overwrite)")
-    foreign = sorted(p.name for p in folder.iterdir() if p.name not in OWN and not p.name.startswith(LAYER))
-    if foreign:
+    there = sorted(str(path.relative_to(folder)) for path in (*folder.iterdir(), *folder.glob("figures/*")))
+    if there and "report.json" not in there:
+        raise OutputError(
+            f"{folder} is not replaced: it holds {there[0]!r} and no report.json, so it is no report; give another "
+            "folder"
+        )
+    if foreign := [name for name in there if name not in OWN and not OWN_FILES.fullmatch(name)]:
         raise OutputError(
             f"{folder} is not replaced: it holds {foreign[0]!r}, which no report writes; give another folder, or "
             "move that away"

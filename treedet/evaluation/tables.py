@@ -36,12 +36,14 @@ class Measured:
         threshold: Least score of a predicted crown.
         config: Overlap asked for, and the bootstrap.
         classes: Names of the classes.
+        least: Least score of the predictions that are ranked.
         has_scores: Predictions say how sure they are; without it average precision and calibration mean nothing.
     """
 
     threshold: float
     config: EvaluateConfig
     classes: tuple[str, ...] = ("tree",)
+    least: float = 0.0
     has_scores: bool = True
 
 

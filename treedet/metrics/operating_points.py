@@ -12,14 +12,17 @@ import pandas as pd
 
 from treedet.core.spec import OperatingPoint
 from treedet.metrics.assignment import Floats, Index
+from treedet.metrics.calibration import with_temperature
 from treedet.metrics.detection import Scores, score_arrays, scores
 from treedet.metrics.paired import PairedCrowns
 
 LEAST = 0.05
-"""Predictions are made once at this score and thresholded afterwards."""
+"""Predictions are made once at this score and thresholded afterwards; of scores whose temperature is 1."""
 THRESHOLDS: Floats = np.round(np.arange(0.1, 0.8, 0.01), 2)
 WANTED_SHARE = 0.9
 """Precision of the point ``precise``, recall of the point ``complete``."""
+NEARLY = 0.01
+"""How far below the best a precision or recall may lie that is not worth more of the other."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,6 +111,25 @@ class ScoreCurve:
         )
 
 
+def least_score(temperature: float) -> float:
+    """Return what :data:`LEAST` is on the scale of scores with a temperature, so that it keeps the same detections.
+
+    >>> least_score(1.0), round(least_score(0.5), 4)
+    (0.05, 0.0028)
+    """
+    return float(with_temperature(np.array([LEAST]), temperature)[0]) if temperature != 1 else LEAST
+
+
+def thresholds_from(least: float) -> Floats:
+    """Return score thresholds to try, from the least score of the predictions upwards.
+
+    >>> thresholds_from(0.0028)[:3].tolist(), thresholds_from(0.05)[0]
+    ([0.005, 0.01, 0.015], np.float64(0.05))
+    """
+    every = np.round(np.arange(1, 198) * 0.005, 3)
+    return every[every >= least - 1e-9]
+
+
 def score_curve(
     rasters: Sequence[PairedCrowns],
     *,
@@ -157,26 +179,33 @@ def best_threshold(rasters: Sequence[PairedCrowns]) -> tuple[float, Scores]:
     return threshold, scores_at(rasters, threshold)
 
 
-def choose_points(rasters: Sequence[PairedCrowns]) -> Mapping[str, OperatingPoint]:
+def choose_points(
+    rasters: Sequence[PairedCrowns], *, thresholds: npt.ArrayLike = THRESHOLDS
+) -> Mapping[str, OperatingPoint]:
     """Choose the operating points.
 
     ``balanced`` has the best F1, averaged over the groups so that none outweighs another; ``count`` finds as many
     crowns as there are; ``precise`` is the lowest threshold with a precision of 0.9, ``complete`` the highest with
-    a recall of 0.9, or else those that come closest.
+    a recall of 0.9; where 0.9 is out of reach, what comes within 0.01 of the best there is takes its place.
 
     Args:
-        rasters: At least one, held out from training.
+        rasters: At least one, held out from training, with predictions down to the lowest threshold.
+        thresholds: Float ``[T]``, ascending, to choose from.
     """
-    curve = score_curve(rasters, by_class=True)
+    curve = score_curve(rasters, thresholds=thresholds, by_class=True)
     precision, recall = np.nan_to_num(curve.micro_precision), np.nan_to_num(curve.micro_recall)
-    precise, complete = np.flatnonzero(precision >= WANTED_SHARE), np.flatnonzero(recall >= WANTED_SHARE)
     chosen = {
         "balanced": int(np.argmax(curve.balanced_f1)),
         "count": int(np.argmin(np.abs(curve.predicted.sum(axis=0) - curve.truth.sum()))),
-        "precise": int(precise[0]) if len(precise) else int(np.argmax(precision)),
-        "complete": int(complete[-1]) if len(complete) else int(np.argmax(recall)),
+        "precise": int(_reaching(precision)[0]),
+        "complete": int(_reaching(recall)[-1]),
     }
     return {name: _point(curve, i) for name, i in chosen.items()}
+
+
+def _reaching(shares: Floats) -> Index:
+    """Return the positions of the thresholds that give the share wanted, or nearly the best there is."""
+    return np.flatnonzero(shares >= min(WANTED_SHARE, shares.max() - NEARLY))
 
 
 def _point(curve: ScoreCurve, position: int) -> OperatingPoint:

@@ -77,7 +77,7 @@ def _scores(rows: Rows, name: str) -> npt.NDArray[np.float64]:
     if (known := found[np.isfinite(found)]).size and known.min() >= 0 and 1 < known.max() <= 100:
         raise CrownsError(
             f"{rows.path}: scores in {name!r} go up to {known.max():g}, as percent do; accepted are 0 to 1: divide "
-            "them by 100, or name another column with columns={'score': ...}"
+            "them by 100, or name another column with columns={'score': ...} (--prediction_columns.score)"
         )
     wrong = ~((found >= 0) & (found <= 1))
     if wrong.any():
@@ -85,6 +85,6 @@ def _scores(rows: Rows, name: str) -> npt.NDArray[np.float64]:
         raise DegenerateCrownError(
             f"{rows.path}: {wrong.sum()} scores in {name!r} are no number from 0 to 1, {rows.listed(wrong)}; found "
             f"{'nothing' if empty[row] else repr(str(words.iloc[row]))}: correct them, or name another column with "
-            "columns={'score': ...}"
+            "columns={'score': ...} (--prediction_columns.score)"
         )
     return found

@@ -120,6 +120,7 @@ def test_a_report_that_is_there_is_replaced_only_on_request(tmp_path):
 def test_a_failure_leaves_the_older_report(tmp_path, monkeypatch):
     (tmp_path / "r").mkdir()
     (tmp_path / "r" / "report.html").write_text("older")
+    (tmp_path / "r" / "report.json").write_text("{}")
 
     def full(*_, **__):
         raise OSError(28, "No space left on device")
