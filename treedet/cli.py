@@ -17,7 +17,7 @@ from typing import Any, Literal, NoReturn
 
 from jsonargparse import ArgumentParser, Namespace
 
-from treedet.errors import TreedetError
+from treedet.errors import ConfigError, TreedetError
 from treedet.evaluation.config import CalibrateConfig, EvaluateConfig, TruthReading
 from treedet.inference.options import PredictOptions
 from treedet.training.config import TrainConfig
@@ -160,6 +160,8 @@ def run_evaluate(
         device: auto, cpu, cuda or mps.
         overwrite: Replace an existing report.
     """
+    if prediction_columns and predictions is None:
+        raise ConfigError("--prediction_columns name columns of a file; give it with --predictions")
     from treedet.commands import evaluate_command  # noqa: PLC0415 - --help must not load torch
 
     evaluate_command.run(
@@ -264,7 +266,10 @@ class OneLineParser(ArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print what is wrong and exit with 2."""
         del ex
-        sys.stderr.write(f"treedet: error: {in_plain_words(str(message))}; see {self.prog} --help\n")
+        # What a command requires is noticed by the parser above it, which says "evaluate.report".
+        command = re.search(r"arguments are required: .*?(\w+)\.", str(message))
+        prog = f"{self.prog} {command[1]}" if command else self.prog
+        sys.stderr.write(f"treedet: error: {in_plain_words(str(message))}; see {prog} --help\n")
         sys.exit(2)
 
 
@@ -278,9 +283,9 @@ def in_plain_words(message: str) -> str:
     if "arguments are required" in text:
         text = re.sub(r"\b\w+\.(?=\w)", "", text)
     wrong = re.match(
-        r"""Parser key ["'](?P<key>\w+)["']: .*"""
-        r"(?:Subtypes: \[(?P<type>.*), NoneType\] Errors.*Given value: (?P<found>.*)"
-        r"|Literal\[(?P<names>.*)\]\. Got value: (?P<other>.*)"
+        r"""Parser key ["'](?P<key>\w+)["']: """
+        r"(?:.*Subtypes: \[(?P<type>.*), NoneType\] Errors.*Given value: (?P<found>.*)"
+        r"|.*Literal\[(?P<names>.*)\]\. Got value: (?P<other>.*)"
         r"|Expected a (?P<kind>\w+)\. Got value: (?P<value>.*))",
         text,
     )

@@ -307,6 +307,7 @@ def test_one_line_for_each_mistake_with_files(stand, tmp_path, capsys, files, ar
         (["--modes", "fast"], ("--modes can not be fast", "adapt, native, band-limit")),
         (["--score_threshold", "50"], ("50", "from 0 to 1")),
         (["--draws", "many"], ("--draws can not be many", "a whole number")),
+        (["--prediction_columns.score", "S"], ("--prediction_columns", "--predictions")),
         (["--colour", "red"], ("--colour", "treedet evaluate --help")),
     ],
 )
@@ -324,7 +325,7 @@ def test_one_line_for_each_mistake_with_a_model(stand, tmp_path, capsys, argumen
         (("stand.tif", "other.csv", "r"), ("other.csv", "b.tif")),
         (("-", "truth.gpkg", "r"), ("a model needs imagery", "--predictions")),
         (("stand.tif", "truth.gpkg", "no/r"), ("there is no folder",)),
-        (("r",), ("required: truth, report",)),
+        (("r",), ("required: truth, report; see treedet evaluate --help",)),
     ],
 )
 def test_one_line_for_each_mistake_with_paths(stand, tmp_path, capsys, given, words):
