@@ -27,6 +27,7 @@ from treedet.evaluation.seen import fingerprint
 from treedet.inference.detector import Detector
 from treedet.metrics.bootstrap import paired_difference
 from treedet.metrics.calibration import (
+    TEMPERATURES,
     Reliability,
     detections_correct,
     fit_temperature,
@@ -134,10 +135,12 @@ def calibrate(
             + ("points; give their diameter (--diameter)" if any(p.points for p in plots) else "none")
         )
     seen = _Seen(plots, detector, detector.trunk, groups or ["validation"] * len(plots))
-    notes = seen.cautions()
+    notes, own = seen.cautions(), detector.spec.temperature
     merging, spec, rasters = _search_merging(seen, config, said)
     said("temperature")
     spec, before, after, rasters = _calibrated(spec, rasters, config)
+    if min(abs(math.log(spec.temperature / (own * end))) for end in TEMPERATURES) < 0.01:
+        notes.append("The temperature is at the end of its range: the scores hardly tell right from wrong.")
     thresholds = thresholds_from(least_score(spec.temperature))
     points = choose_points(rasters, thresholds=thresholds)
     spec = replace(spec, operating_points=points)

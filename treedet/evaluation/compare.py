@@ -193,6 +193,8 @@ def read_report(folder: str | os.PathLike[str]) -> Stored:
         raise ConfigError(
             f"{path} has version {found['version']}, this treedet reads up to {VERSION}; update treedet"
         )
+    if missing := [name for name in ("title", "facts", "tables") if name not in found]:
+        raise ConfigError(f"{path} lacks {missing[0]!r}; evaluate again to write the report anew")
     tables = {name: _frame(rows) for name, rows in found["tables"].items()}
     if not len(tables.get("by_raster", ())) or not len(tables.get("table", ())):
         raise ConfigError(f"{path} has no counts by raster, so it can not be compared; compare reports on crowns")

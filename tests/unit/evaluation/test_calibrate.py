@@ -145,3 +145,11 @@ def test_what_can_not_be_calibrated_is_refused(plot, detector):
         calibrate(detector, [AnnotatedRaster(plot.path, stems, truth=TruthOptions(points=True))])
     with pytest.raises(ConfigError, match="found none"):
         calibrate(detector, [AnnotatedRaster(plot.path, gpd.GeoDataFrame(geometry=gpd.GeoSeries([], crs=UTM)))])
+
+
+def test_scores_that_tell_nothing_are_said_to(monkeypatch, plot, detector):
+    # Right as often at a low score as at a high one, and sure of it.
+    scores = np.r_[np.tile([0.99, 0.01], 100), np.tile([0.99, 0.01], 100)]
+    pretend(monkeypatch, lambda *_: crowns(200, 200, scores))
+    result = calibrate(detector, [plot], config=CalibrateConfig(gsds=()))
+    assert any("hardly tell right from wrong" in line for line in result.lines())

@@ -132,3 +132,13 @@ def test_a_comparison_is_a_page_a_picture_and_two_tables(tmp_path, both):
     with pytest.raises(OutputError, match="exists already"):
         found.save(tmp_path / "c")
     found.save(tmp_path / "c", overwrite=True)
+
+
+@pytest.mark.parametrize("part", ["title", "facts", "tables"])
+def test_a_report_that_lacks_a_part_is_named(both, part):
+    path = both[0] / "report.json"
+    found = json.loads(path.read_text())
+    del found[part]
+    path.write_text(json.dumps(found))
+    with pytest.raises(ConfigError, match=f"lacks '{part}'"):
+        compare(*both)
