@@ -146,7 +146,7 @@ def calibrate(
     spec = replace(spec, operating_points=points)
     choices = _search_resolutions(seen, spec, config, said)
     notes += [] if choices else ["No coarser imagery was tried, so all of it is read at the model's GSD."]
-    prints = {plot.path: fingerprint(plot.path) for plot in plots}
+    prints = {fingerprint(plot.path): Path(plot.path).name for plot in plots}
     spec = replace(spec, resolutions=choices, provenance={**detector.spec.provenance, "calibration rasters": prints})
     return Calibrated(
         detector=Detector(seen.model(spec), name=detector.name, trunk=detector.trunk),

@@ -46,12 +46,11 @@ def seen_before(spec: ModelSpec, paths: Sequence[str]) -> dict[str, list[str]]:
         named = spec.provenance.get(key)
         if not named:
             continue
-        # Calibration keeps fingerprints, training the paths alone.
-        prints = set(named.values()) if isinstance(named, Mapping) else set()
-        places = {str(Path(name).resolve()) for name in named}
-        met = [
-            path for path in paths if str(Path(path).resolve()) in places or (prints and fingerprint(path) in prints)
-        ]
+        if isinstance(named, Mapping):  # calibration keeps fingerprints, with names for people
+            met = [path for path in paths if fingerprint(path) in named]
+        else:
+            places = {str(Path(name).resolve()) for name in named}
+            met = [path for path in paths if str(Path(path).resolve()) in places]
         if met:
             found[use] = met
     return found
