@@ -112,6 +112,8 @@ def describe_model(file: str) -> list[str]:
     for name, point in spec.operating_points.items():
         scores = f" (precision {point.precision:.2f}, recall {point.recall:.2f}, F1 {point.f1:.2f} on validation)"
         lines.append(f"threshold  {name} = {point.threshold:.3g}{'' if math.isnan(point.f1) else scores}")
+    if spec.temperature != 1:
+        lines.append(f"scores     calibrated: temperature {spec.temperature:.3g}")
     for choice in spec.resolutions:
         how = f"resampled to {spec.gsd:g} m" if choice.mode == "adapt" else "as it is"
         lines.append(

@@ -24,6 +24,7 @@ from treedet.datasets.samples import Pool
 from treedet.datasets.split import Part, Split, split_blocks, whole
 from treedet.errors import ConfigError, SparseAnnotationError
 from treedet.inference.detector import Detector
+from treedet.metrics.calibration import with_temperature
 from treedet.models.build import build, weights_of
 from treedet.models.transfer import TransferReport, fresh_rows, transfer
 from treedet.models.trunk import Trunk
@@ -221,7 +222,9 @@ def _spec(start: ModelSpec, split: Split, recipe: Recipe) -> tuple[ModelSpec, li
     )
     classes = recipe.classes or classes_in_order(start.labels.classes, labels)
     spec, decisions = fit_spec(start, facts, gsd=recipe.model_gsd, max_crown=recipe.max_crown, classes=classes)
-    points = {DEFAULT_POINT: OperatingPoint(threshold=start.threshold())}
+    # The same detections as before, on the scale of scores without a temperature.
+    kept = with_temperature(np.array([start.threshold()]), 1 / start.temperature)
+    points = {DEFAULT_POINT: OperatingPoint(threshold=float(kept[0]))}
     # What was chosen for the old weights says nothing about the new ones.
     unchosen = replace(spec, operating_points=points, temperature=1.0, resolutions=(), provenance={})
     return replace(unchosen, labels=LabelSchema(classes)), decisions

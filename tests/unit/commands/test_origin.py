@@ -77,3 +77,9 @@ def test_long_things_are_cut_and_nothing_is_a_raw_dictionary():
         "crowns     few 1",
         "empty      none",
     ]
+
+
+def test_calibration_rasters_are_counted_and_a_few_named():
+    prints = {f"{number:016x}": f"plot_{number}.tif" for number in range(5)}
+    (line,) = origin_lines({"calibration rasters": prints})
+    assert line == "calibration rasters 5: plot_0.tif, plot_1.tif, plot_2.tif and 2 more"
