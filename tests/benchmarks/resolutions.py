@@ -142,7 +142,7 @@ def _with_interval(value: float, low: float, high: float) -> str:
 
 
 def _signed(difference: Difference | None) -> str:
-    if difference is None:
+    if difference is None or math.isnan(difference.value):
         return ""
     if math.isnan(difference.low):
         return f"{difference.value:+.3f}"
