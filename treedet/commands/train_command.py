@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
 import shutil
 import sys
 import warnings
@@ -16,11 +14,12 @@ from pathlib import Path
 import numpy as np
 
 from treedet.commands.bars import TrainingBar
+from treedet.commands.paths import beside, model_path, quoted
 from treedet.core.spec import DEFAULT_POINT
 from treedet.datasets.annotated import AnnotatedRaster, pair
 from treedet.display.curves import curves
 from treedet.display.sheets import MOST_WINDOWS, SQUARE_M, Outcome, choose_squares, hits_sheet, windows_sheet
-from treedet.errors import ConfigError, OutputError, SparseAnnotationError, TreedetWarning
+from treedet.errors import ConfigError, SparseAnnotationError, TreedetWarning
 from treedet.inference.detector import load
 from treedet.models.backends.allocator import keep_memory
 from treedet.rasters.listing import list_rasters
@@ -32,8 +31,6 @@ from treedet.training.plan import Plan, Recipe
 from treedet.training.run_folder import RunFolder
 from treedet.vectors.crowns_writer import refuse_existing
 from treedet.vectors.truth import TruthOptions
-
-SUFFIX = ".safetensors"
 
 
 @dataclass(frozen=True)
@@ -48,7 +45,7 @@ class Outputs:
 
     def beside(self, name: str) -> Path:
         """Return the path of a file that goes with the model."""
-        return self.model.with_name(f"{self.model.stem}-{name}")
+        return beside(self.model, name)
 
     @property
     def windows(self) -> Path:
@@ -107,7 +104,7 @@ def run(
     Raises:
         TreedetError: Something the user can mend.
     """
-    outputs = Outputs(_checked(output))
+    outputs = Outputs(model_path(output))
     folder = RunFolder(outputs.run)
     begun = folder.begun
     if not resume:
@@ -142,20 +139,6 @@ def run(
         sys.stdout.write(line + "\n")
     _warn_of_nothing_found(result, outputs)
     return result
-
-
-def _checked(output: str) -> Path:
-    path = Path(output)
-    if path.suffix.lower() != SUFFIX:
-        found = f"found {path.suffix!r}" if path.suffix else "found none"
-        raise OutputError(f"{path}: a model file ends in {SUFFIX}, {found}; write {path.stem}{SUFFIX}")
-    if path.is_dir():
-        raise OutputError(f"{path} is a folder; give the name of a file in it, such as {path / ('model' + SUFFIX)}")
-    if not path.parent.is_dir():
-        raise OutputError(f"folder {path.parent} does not exist; make it first")
-    if not os.access(path.parent, os.W_OK):
-        raise OutputError(f"folder {path.parent} can not be written; give another, or its rights to write")
-    return path
 
 
 def _plots(
@@ -265,15 +248,6 @@ def _warn_of_nothing_found(result: FineTuned, outputs: Outputs) -> None:
             ),
             stacklevel=2,
         )
-
-
-def quoted(path: str) -> str:
-    """Return a path as it can be pasted into a shell.
-
-    >>> quoted("my stand.tif"), quoted("stand.tif")
-    ('"my stand.tif"', 'stand.tif')
-    """
-    return json.dumps(path, ensure_ascii=False) if " " in path else path
 
 
 def _closing(result: FineTuned, outputs: Outputs) -> list[str]:
