@@ -98,7 +98,7 @@ def tables(reports: Mapping[str, Report]) -> str:
         first = report.table.iloc[0]
         won = gains(report)
         lines = [
-            f"**{chosen.name}**: {first.rasters:.0f} rasters, {first.truth:.0f} crowns.",
+            f"**{chosen.name}**: {_several(first.rasters, 'raster')}, {first.truth:,.0f} crowns.",
             "",
             "| GSD | F1 adapt (95 %) | recall | precision | AP50 | smallest crown | count bias "
             "| F1 native | adapt - native (95 %) | DeepForest, published |",
@@ -131,6 +131,10 @@ def beside(swept: Mapping[str, Mapping[str, Report]]) -> str:
             shown = " | ".join(f"{value:.3f}" for value in f1)
             lines.append(f"| {chosen.name} | {row.gsd:.3g} m | {shown} | {_signed(paired_difference(a, b))} |")
     return "\n".join(lines)
+
+
+def _several(count: float, what: str) -> str:
+    return f"{count:.0f} {what}{'s' if count > 1 else ''}"
 
 
 def _metres(value: float) -> str:
