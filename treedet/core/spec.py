@@ -18,6 +18,10 @@ Reading = Literal["adapt", "native"]
 """How imagery reaches the network: resampled to the model's GSD, or with its pixels as they are."""
 
 
+CHOICE_HOLDS = 1.6
+"""Ratio of GSDs up to which what was better at one is followed at another."""
+
+
 @dataclass(frozen=True)
 class OperatingPoint:
     """A score threshold chosen on validation data, with what it gave there.
@@ -194,12 +198,13 @@ class ModelSpec:
     def choice_at(self, gsd: float) -> ResolutionChoice | None:
         """Return the stored choice that holds for imagery of a GSD: the nearest one on a log scale.
 
-        None where nothing is stored, and for imagery that is not coarser than the model's GSD: finer imagery is
-        always resampled.
+        None where nothing is stored for a GSD near this one, and for imagery that is not coarser than the model's GSD:
+        finer imagery is always resampled.
         """
         if not self.resolutions or not self.is_coarse(gsd):
             return None
-        return min(self.resolutions, key=lambda choice: abs(math.log(choice.gsd / gsd)))
+        nearest = min(self.resolutions, key=lambda choice: abs(math.log(choice.gsd / gsd)))
+        return nearest if abs(math.log(nearest.gsd / gsd)) <= math.log(CHOICE_HOLDS) else None
 
     def mode_at(self, gsd: float) -> Reading:
         """Return how imagery of a GSD is read best, as far as is known; ``adapt`` where nothing is.

@@ -68,16 +68,19 @@ def headline(row: Row, *, trees: str = "crowns") -> str:
     'There are no crowns here; it finds 3 all the same, 0.50 per hectare.'
     """
     recall, precision = number(row, "micro_recall", "recall"), number(row, "micro_precision", "precision")
-    if number(row, "truth") == 0:
+    truth = number(row, "truth", "points")
+    if truth == 0:
         found, density = number(row, "predicted"), number(row, "false_alarms_per_ha", "false_alarms_per_ha_empty")
         per_hectare = f", {density:.2f} per hectare" if math.isfinite(density) else ""
+        if math.isnan(found):
+            return f"There are no {trees} here, and nothing says that the truth is complete."
         return f"There are no {trees} here; it finds {whole(found) if found else 'none'}" + (
             f" all the same{per_hectare}." if found else ", as it should."
         )
     if not math.isfinite(recall):
         return "Nothing could be measured."
     if number(row, "predicted") == 0:
-        return f"Finds nothing: all {whole(number(row, 'truth'))} {trees} are missed."
+        return f"Finds nothing: all {whole(truth)} {trees} are missed."
     parts = [f"Finds {percent(recall)} of the {trees}"]
     if math.isfinite(precision):
         parts.append(f"{percent(precision)} of what it finds is right")
@@ -157,17 +160,27 @@ def at_resolution(table: pd.DataFrame, *, model_gsd: float | None) -> Answer:
     mode = table["mode"] if "mode" in table else pd.Series("adapt", index=table.index)
     first = table[mode == mode.iloc[0]].drop_duplicates("gsd").sort_values("gsd")
     own = table.iloc[0]
+    if not table[score].notna().any():
+        return Answer(question, "No crowns to find")
     model = [f"The model works at {model_gsd:.2g} m."] if model_gsd else []
+    if len(first) == 1 and mode.nunique() > 1:
+        # Coarser imagery was read in other modes only: the first of them, beside the imagery as it is.
+        other = mode[mode != mode.iloc[0]].iloc[0]
+        first = table[(mode == other) | (table.index == table.index[0])].drop_duplicates("gsd").sort_values("gsd")
+        model.append(f"Coarser imagery was read in the mode {other}.")
     if len(first) == 1:
         told = f"Measured at {own['gsd']:.2g} m per pixel only"
-        return Answer(question, told, sentences=(*model, "Coarser imagery can be tried with gsds= (--gsds)."))
+        more = ["Coarser imagery can be tried with gsds= (--gsds)."] if model_gsd else []
+        return Answer(question, told, sentences=(*model, *more))
     bars = tuple(
         (f"{row.gsd:.2g} m", float(getattr(row, score)), f"{float(getattr(row, score)):.2f}")
         for row in first.itertuples(index=False)
     )
     coarser = first[first["gsd"] >= own["gsd"]]
     holds = coarser[(coarser[score] >= own[score] - HOLDS).cummin()]["gsd"].max()
-    if not holds > own["gsd"]:
+    if not first[score].max() > HOLDS:
+        answer = "Finds next to nothing at any"
+    elif not holds > own["gsd"]:
         answer = f"Best at {own['gsd']:.2g} m, worse on anything coarser"
     else:
         answer = f"Holds from {own['gsd']:.2g} m to {holds:.2g} m per pixel"
@@ -257,6 +270,8 @@ def of_count(row: Row, by_raster: pd.DataFrame, *, draws: int = 1000, seed: int 
 
 
 def _verdict(total: float, told: Interval | None, rasters: int) -> str:
+    if told is None and rasters >= LEAST_RASTERS:
+        return f"Not settled: {off(total)} here, without an interval"
     if told is None:
         few = "one raster says" if rasters == 1 else f"{rasters} rasters say"
         return f"Not settled: {off(total)} here, but {few} little about others"
@@ -273,14 +288,18 @@ def count_interval(by_raster: pd.DataFrame, *, draws: int, seed: int) -> Interva
     """Return the 95 % interval of the total's bias, by bootstrap over rasters.
 
     Args:
-        by_raster: Columns ``truth`` and ``predicted``.
+        by_raster: Columns ``truth``, and ``count_difference`` (predicted less annotated) or ``predicted``.
         draws: Samples of rasters.
         seed: Seed of the draw.
     """
-    truth, predicted = (by_raster[name].to_numpy(dtype=float) for name in ("truth", "predicted"))
+    truth = by_raster["truth"].to_numpy(dtype=float)
+    if "count_difference" in by_raster:
+        difference = by_raster["count_difference"].to_numpy(dtype=float)
+    else:
+        difference = by_raster["predicted"].to_numpy(dtype=float) - truth
     if len(truth) < 2:
         return Interval(math.nan, math.nan)
     drawn = resamples(len(truth), draws=draws, seed=seed)
     annotated = truth[drawn].sum(axis=1)
     kept = annotated > 0
-    return interval(predicted[drawn].sum(axis=1)[kept] / annotated[kept] - 1)
+    return interval(difference[drawn].sum(axis=1)[kept] / annotated[kept])

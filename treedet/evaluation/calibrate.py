@@ -23,9 +23,9 @@ from treedet.evaluation.classes import Classes, common
 from treedet.evaluation.conditions import AS_IT_IS, Condition, predict_conditions
 from treedet.evaluation.config import CalibrateConfig
 from treedet.evaluation.ground import ground_of
-from treedet.evaluation.seen import fingerprint
+from treedet.evaluation.seen import fingerprint, seen_before
 from treedet.inference.detector import Detector
-from treedet.metrics.bootstrap import paired_difference
+from treedet.metrics.bootstrap import Difference, paired_difference
 from treedet.metrics.calibration import (
     TEMPERATURES,
     Reliability,
@@ -34,12 +34,11 @@ from treedet.metrics.calibration import (
     reliability,
     with_temperature,
 )
-from treedet.metrics.detection import RasterCount
+from treedet.metrics.detection import RasterCount, scores
 from treedet.metrics.operating_points import (
     choose_points,
     least_score,
     score_curve,
-    scores_at,
     thresholds_from,
 )
 from treedet.metrics.paired import PairedCrowns
@@ -52,7 +51,7 @@ FEW_CROWNS = 50
 """Below so many crowns a choice is mostly chance."""
 
 CLEARLY_BETTER = 0.02
-"""F1 by which another merge threshold must be ahead on a single raster before the model's own is given up."""
+"""F1 by which a change must be ahead on a single raster to be made."""
 
 Tell = Callable[[str], None]
 
@@ -141,8 +140,10 @@ def calibrate(
     spec, before, after, rasters = _calibrated(spec, rasters, config)
     if min(abs(math.log(spec.temperature / (own * end))) for end in TEMPERATURES) < 0.01:
         notes.append("The temperature is at the end of its range: the scores hardly tell right from wrong.")
-    thresholds = thresholds_from(least_score(spec.temperature))
-    points = choose_points(rasters, thresholds=thresholds)
+    # Nothing was looked for below the least score, which a temperature below 1 may have raised before the new one.
+    least = with_temperature(np.array([least_score(own)]), spec.temperature / own)[0]
+    thresholds = thresholds_from(max(least_score(spec.temperature), float(least)))
+    points = choose_points(rasters, thresholds=thresholds, iou_threshold=config.iou_threshold)
     spec = replace(spec, operating_points=points)
     choices = _search_resolutions(seen, spec, config, said)
     notes += [] if choices else ["No coarser imagery was tried, so all of it is read at the model's GSD."]
@@ -151,7 +152,9 @@ def calibrate(
     return Calibrated(
         detector=Detector(seen.model(spec), name=detector.name, trunk=detector.trunk),
         merging=merging,
-        curve=score_curve(rasters, thresholds=thresholds, iou_threshold=config.iou_threshold).to_frame(),
+        curve=score_curve(
+            rasters, thresholds=thresholds, iou_threshold=config.iou_threshold, by_class=True
+        ).to_frame(),
         before=before,
         after=after,
         resolutions=pd.DataFrame(
@@ -177,6 +180,21 @@ class _Seen:
         return common(labels, self.detector.spec.labels.classes)
 
     def cautions(self) -> list[str]:
+        return [*self._trained_on(), *self._few()]
+
+    def _trained_on(self) -> list[str]:
+        met = seen_before(self.detector.spec, [plot.path for plot in self.plots]).get("train", [])
+        if not met:
+            return []
+        said = f"{len(met)} of {len(self.plots)} rasters were used to train this model, {met[0]} for one"
+        warnings.warn(
+            f"{said}; its scores there are too sure, and so is what is chosen by them: calibrate on other rasters",
+            TreedetWarning,
+            stacklevel=4,
+        )
+        return [f"{said}."]
+
+    def _few(self) -> list[str]:
         crowns = sum(len(plot) for plot in self.plots)
         if crowns >= FEW_CROWNS:
             return []
@@ -184,7 +202,7 @@ class _Seen:
             f"only {crowns} crowns to choose by; what is chosen by fewer than {FEW_CROWNS} is mostly chance: "
             "annotate more, or keep the model as it is",
             TreedetWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
         return [f"Chosen by only {crowns} crowns."]
 
@@ -225,13 +243,16 @@ def _search_merging(
         tried[iou] = float(curve.balanced_f1[at]), counts, rasters
     best = max(tried, key=lambda iou: tried[iou][0])
     gain = paired_difference(tried[own.iou_threshold][1], tried[best][1])
-    # A single raster has no interval.
-    beyond_chance = gain.low > 0 if math.isfinite(gain.low) else gain.value > CLEARLY_BETTER
-    chosen = best if beyond_chance else own.iou_threshold
+    chosen = best if _beyond_chance(gain) else own.iou_threshold
     table = pd.DataFrame(
         [(iou, f1, iou == chosen) for iou, (f1, _, _) in tried.items()], columns=["merge_iou", "f1", "chosen"]
     )
     return table, replace(own, iou_threshold=chosen), tried[chosen][2]
+
+
+def _beyond_chance(gain: Difference) -> bool:
+    """Tell whether a gain in F1 is worth a change; a single raster has no interval."""
+    return gain.low > 0 if math.isfinite(gain.low) else gain.value > CLEARLY_BETTER
 
 
 def _calibrated(
@@ -252,7 +273,7 @@ def _calibrated(
 def _search_resolutions(
     seen: _Seen, spec: ModelSpec, config: CalibrateConfig, said: Tell
 ) -> tuple[ResolutionChoice, ...]:
-    """Compare both ways to read coarser imagery, each at the default threshold, as ``predict`` would."""
+    """Compare both ways to read coarser imagery at the default threshold; native must be better beyond chance."""
     finest = max([spec.gsd, *(plot.grid.gsd for plot in seen.plots)])
     choices = []
     for gsd in sorted(gsd for gsd in config.gsds if gsd > 1.02 * finest):
@@ -260,10 +281,11 @@ def _search_resolutions(
         both = [Condition(gsd, "adapt"), Condition(gsd, "native")]
         found = seen.look(replace(spec, resolutions=()), both)
         adapt, native = (
-            scores_at(found[condition], spec.threshold(), iou_threshold=config.iou_threshold).f1 for condition in both
+            [r.at(spec.threshold()).counted(iou_threshold=config.iou_threshold, by_class=True) for r in found[one]]
+            for one in both
         )
-        mode = "native" if native > adapt else "adapt"
-        choices.append(ResolutionChoice(gsd, mode, round(adapt, 4), round(native, 4)))
+        mode = "native" if _beyond_chance(paired_difference(adapt, native)) else "adapt"
+        choices.append(ResolutionChoice(gsd, mode, round(scores(adapt).f1, 4), round(scores(native).f1, 4)))
     return tuple(choices)
 
 

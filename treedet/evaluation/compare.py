@@ -6,6 +6,7 @@ import json
 import os
 import tempfile
 import warnings
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -224,6 +225,8 @@ def verdict(difference: Difference) -> str:
     >>> verdict(Difference(0.05, 0.01, 0.09, 20))
     '+0.050 (95 % interval +0.010 to +0.090): the second is better'
     """
+    if not np.isfinite(difference.value):
+        return "not defined: no crowns are annotated on them"
     told = f"{difference.value:+.3f}"
     if not np.isfinite([difference.low, difference.high]).all():
         return f"{told}; too few rasters for an interval"
@@ -247,7 +250,8 @@ def _shared(a: Counts, b: Counts) -> tuple[Counts, Counts]:
 def _bare(counts: Counts) -> Counts:
     """Return counts by file name, of names that only one raster has."""
     names = [name.replace("\\", "/").rpartition("/")[2] for name in counts]
-    return {name: count for name, count in zip(names, counts.values(), strict=True) if names.count(name) == 1}
+    times = Counter(names)
+    return {name: count for name, count in zip(names, counts.values(), strict=True) if times[name] == 1}
 
 
 def _row(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +53,8 @@ def comparison_page(comparison: Comparison, figure: Path) -> str:
 
 def _headline(row: pd.Series[Any]) -> str:
     value, low, high = (float(row[f"f1_difference{end}"]) for end in ("", "_low", "_high"))
+    if not math.isfinite(value):
+        return "No crowns are annotated on the rasters both have, so neither report is better."
     what = "The second report is better" if value > 0 else "The first report is better"
     if value == 0:
         what = "Both reports are equal"

@@ -19,16 +19,17 @@ from shapely.geometry.base import BaseGeometry
 
 from treedet.core.crowns import CrownArrays
 from treedet.core.grid import SAME_GSD, Grid
-from treedet.core.spec import Reading
+from treedet.core.spec import ModelSpec, Reading
 from treedet.datasets.annotated import AnnotatedRaster
 from treedet.errors import ConfigError, DetectionCapWarning, GsdWarning, OutputError
 from treedet.evaluation.config import MODES, Mode
 from treedet.inference.memory import run_in_memory
 from treedet.inference.options import PredictOptions
-from treedet.inference.setup import set_up
+from treedet.inference.setup import set_up, tiling
 from treedet.models.base import WindowDetector
 from treedet.rasters.coarsen import coarsen
 from treedet.rasters.raster import Raster
+from treedet.rasters.tiling import plan_tiles
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,11 @@ def conditions(gsds: Sequence[float], modes: Sequence[Mode], *, model_gsd: float
         else one
         for one in every
     )
+
+
+def spans_windows(plot: AnnotatedRaster, spec: ModelSpec) -> bool:
+    """Tell whether a raster is too large for one window of a model, so that crowns are merged across seams."""
+    return plan_tiles(plot.grid.at_gsd(spec.gsd), tiling(spec, None)).n_windows > 1
 
 
 def predict_conditions(

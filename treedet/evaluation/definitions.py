@@ -102,7 +102,8 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
 
 DEFINITIONS: Mapping[str, str] = {
     "matched": "A predicted and an annotated crown whose boxes overlap by more than the given intersection over "
-    "union (IoU), one to one, so that the sum of overlaps is largest. Crowns whose box has its centre outside the "
+    "union (IoU), one to one, so that the sum of overlaps is largest, whatever their classes; "
+    "only mAP, AP and the table by class ask for the same class. Crowns whose box has its centre outside the "
     "area of interest are neither missed nor false alarms.",
     "recall": "Share of the annotated crowns that is found; the mean over rasters with annotated crowns. Pooled: all "
     "crowns of all rasters together.",
@@ -122,7 +123,7 @@ DEFINITIONS: Mapping[str, str] = {
     "0.50 and 0.75, without a cap on detections. Small crowns have a box below 16 m², large ones above 100 m².",
     "RF1": "Raster-level F1 of SelvaBox and CanopyRS, at IoU 0.75 and averaged over 0.50 to 0.95.",
     "DeepForest recall, precision": "As DeepForest's evaluation counts: the assignment that shares most area, then "
-    "IoU above 0.4, averaged over rasters.",
+    "IoU above 0.4, averaged over rasters with annotated crowns.",
     "calibration error": "Mean difference between a crown's score and the share of crowns with such a score that is "
     "right (expected calibration error).",
     "may I trust the count": "Yes for totals: the 95 % interval of the total's bias lies within 10 %. No: it lies "

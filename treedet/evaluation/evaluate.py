@@ -7,7 +7,7 @@ import math
 import statistics
 import tempfile
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -16,10 +16,12 @@ from typing import Any
 
 import pandas as pd
 
+from treedet.core.crowns import CrownArrays
+from treedet.core.grid import SAME_GSD
 from treedet.datasets.annotated import AnnotatedRaster
 from treedet.errors import ConfigError, TreedetWarning
 from treedet.evaluation.classes import Classes, common
-from treedet.evaluation.conditions import AS_IT_IS, Condition, conditions, predict_conditions
+from treedet.evaluation.conditions import AS_IT_IS, Condition, conditions, predict_conditions, spans_windows
 from treedet.evaluation.config import EvaluateConfig
 from treedet.evaluation.ground import EvaluatedGround, check_truth, ground_of
 from treedet.evaluation.report import Report
@@ -53,6 +55,8 @@ class Standing:
 
 
 Watch = Callable[[Standing], None]
+Found = dict[Condition, list[PairedCrowns | PairedPoints]]
+"""Crowns of each raster under each condition."""
 
 
 def evaluate(
@@ -65,9 +69,10 @@ def evaluate(
 ) -> Report:
     """Find the crowns of annotated rasters with a model, and measure how good they are.
 
-    Rasters may have any size. They are predicted as ``predict`` does, once down to very low scores, from which
-    everything above is taken. Coarser imagery is simulated first, by area averaging, and from then on only that is
-    seen.
+    Rasters may have any size, and what is counted is what ``predict`` finds at the threshold. Figures by score, such
+    as average precision, come from predictions down to very low scores; where a raster spans several windows these
+    are made apart, since at a seam a whole crown of low score may take the place of a cut one of high score. Coarser
+    imagery is simulated first, by area averaging, and from then on only that is seen.
 
     Args:
         detector: The model.
@@ -95,26 +100,35 @@ def evaluate(
     labels = sorted({str(name) for plot in plots for name in plot.labels})
     classes = common(labels, detector.spec.labels.classes)
     wanted = [AS_IT_IS, *conditions(config.gsds, config.modes, model_gsd=detector.spec.gsd)]
+    _check_gsds(plots, config)
+    own_gsd = statistics.median(plot.grid.gsd for plot in plots)
+    # A row of the same GSD and mode as the first could not be told from it.
+    wanted = [AS_IT_IS, *(one for one in wanted[1:] if (one.gsd, one.mode) != (own_gsd, AS_IT_IS.mode))]
     grounds: list[EvaluatedGround] = []
-    found: dict[Condition, list[PairedCrowns | PairedPoints]] = {condition: [] for condition in wanted}
+    found: Found = {condition: [] for condition in wanted}
+    ranked: Found = {condition: [] for condition in wanted}
     notes: dict[str, list[str]] = {}
     for number, plot in enumerate(plots):
         if watch is not None:
             watch(Standing(plot.path, number, len(plots)))
         with tempfile.TemporaryDirectory() as scratch:
-            seen = predict_conditions(
-                detector.model, plot, wanted, threshold=least, scratch=Path(scratch), upsample=config.upsample
-            )
-            for position, (condition, crowns) in enumerate(seen):
+            levels = (least, threshold) if spans_windows(plot, detector.spec) else (least,)
+            runs = [
+                predict_conditions(
+                    detector.model, plot, wanted, threshold=level, scratch=Path(scratch), upsample=config.upsample
+                )
+                for level in levels
+            ]
+            for position, ((condition, low), (_, crowns)) in enumerate(_beside(runs)):
                 ground = ground_of(plot, crowns, classes=classes)
                 found[condition].append(ground.paired)
+                ranked[condition].append(ground_of(plot, low, classes=classes).paired)
                 if condition == AS_IT_IS:
                     grounds.append(ground)
                 if condition.note:
                     notes.setdefault(condition.note, []).append(plot.path)
                 if watch is not None:
                     watch(Standing(plot.path, number, len(plots), (position + 1) / len(wanted)))
-    own_gsd = statistics.median(plot.grid.gsd for plot in plots)
     facts = {
         "model": {"name": detector.name, **detector.model.identity, "gsd": detector.spec.gsd},
         "threshold": threshold,
@@ -123,7 +137,7 @@ def evaluate(
     }
     measured = Measured(threshold, config, classes.names, least=least)
     title = f"{detector.name} on {_named([plot.path for plot in plots])}"
-    report = _report(title, facts, found, grounds, measured=measured, own_gsd=own_gsd)
+    report = _report(title, facts, found, grounds, measured=measured, own_gsd=own_gsd, ranked=ranked)
     return replace(report, notes=[*classes.said, *(_note(text, paths, len(plots)) for text, paths in notes.items())])
 
 
@@ -156,7 +170,7 @@ def evaluate_crowns(
     names = classes.names if classes else ("crown",)
     own_gsd = statistics.median([g.plot.grid.gsd for g in grounds if g.plot is not None] or [float("nan")])
     measured = Measured(threshold, config, names, has_scores=has_scores)
-    found: dict[Condition, list[PairedCrowns | PairedPoints]] = {AS_IT_IS: [ground.paired for ground in grounds]}
+    found: Found = {AS_IT_IS: [ground.paired for ground in grounds]}
     report = _report(title, {"threshold": threshold}, found, grounds, measured=measured, own_gsd=own_gsd)
     if not has_scores:
         note = "The predictions have no scores, so there is no average precision, score curve or calibration."
@@ -181,13 +195,18 @@ def _number(wanted: float | str | None) -> float:
 def _report(
     title: str,
     facts: Mapping[str, Any],
-    found: Mapping[Condition, Sequence[PairedCrowns | PairedPoints]],
+    found: Found,
     grounds: Sequence[EvaluatedGround],
     *,
     measured: Measured,
     own_gsd: float,
+    ranked: Found | None = None,
 ) -> Report:
-    """Build all tables; the first condition's crowns are also drawn and listed one by one."""
+    """Build all tables; the first condition's crowns are also drawn and listed one by one.
+
+    ``ranked`` holds predictions down to low scores, for figures by score; None: those of ``found`` are all there are.
+    """
+    ranked = ranked or found
     tables = Tables()
     points: list[dict[str, Any]] = []
     for condition, rasters in found.items():
@@ -197,11 +216,11 @@ def _report(
         if stems:
             points.append(point_row(columns, stems, measured))
         else:
-            tables.add(columns, crowns, measured)
-    first = [raster for raster in found[AS_IT_IS] if isinstance(raster, PairedCrowns)]
-    ranked = first if measured.has_scores else []
+            low = [raster for raster in ranked[condition] if isinstance(raster, PairedCrowns)]
+            tables.add(columns, crowns, measured, ranked=low)
+    first = [raster for raster in ranked[AS_IT_IS] if isinstance(raster, PairedCrowns) and measured.has_scores]
     iou = measured.config.iou_threshold
-    curve = score_curve(ranked, thresholds=thresholds_from(measured.least), iou_threshold=iou) if ranked else None
+    curve = score_curve(first, thresholds=thresholds_from(measured.least), iou_threshold=iou) if first else None
     return Report(
         title=title,
         facts={
@@ -217,12 +236,36 @@ def _report(
         by_size=pd.concat(tables.by_size, ignore_index=True) if tables.by_size else pd.DataFrame(),
         by_class=pd.DataFrame(tables.by_class),
         curve=curve.to_frame() if curve else pd.DataFrame(),
-        precision_recall=precision_recall(ranked, iou_threshold=iou) if ranked else pd.DataFrame(),
-        reliability=reliability(*detections_correct(ranked, iou_threshold=iou)).table if ranked else pd.DataFrame(),
+        precision_recall=precision_recall(first, iou_threshold=iou) if first else pd.DataFrame(),
+        reliability=reliability(*detections_correct(first, iou_threshold=iou)).table if first else pd.DataFrame(),
         points=pd.DataFrame(points) if points else None,
         grounds=grounds,
         notes=[],
     )
+
+
+def _beside(
+    runs: Sequence[Iterable[tuple[Condition, CrownArrays]]],
+) -> Iterator[tuple[tuple[Condition, CrownArrays], tuple[Condition, CrownArrays]]]:
+    """Yield the crowns of both runs for each condition; of a single run, which serves for both, twice."""
+    if len(runs) == 1:
+        return ((one, one) for one in runs[0])
+    return zip(*runs, strict=True)
+
+
+def _check_gsds(plots: Sequence[AnnotatedRaster], config: EvaluateConfig) -> None:
+    """Refuse GSDs finer than a raster's before any raster is looked at.
+
+    Raises:
+        ConfigError: Names the coarsest raster.
+    """
+    coarsest = max(plots, key=lambda plot: plot.grid.gsd)
+    finest = min(config.gsds, default=math.inf)
+    if finest < coarsest.grid.gsd * (1 - SAME_GSD) and not config.upsample:
+        raise ConfigError(
+            f"{coarsest.path} has {coarsest.grid.gsd:.4g} m per pixel, {finest:g} m would be finer; give coarser "
+            "gsds=, or upsample=True (--upsample) for enlarged pixels"
+        )
 
 
 def _warn_of_seen(detector: Detector, plots: Sequence[AnnotatedRaster]) -> None:

@@ -26,6 +26,8 @@ STEM_M = 0.6
 def draw_overlays(folder: Path, grounds: Sequence[EvaluatedGround], fates: Sequence[Fates]) -> dict[str, str]:
     """Draw the rasters with the best and the worst F1, of equals the one with more crowns.
 
+    Of stems that may be incomplete recall is taken, as nothing is known of false alarms.
+
     Args:
         folder: Where ``best.png`` and ``worst.png`` are written; ``overlay.png`` where there is only one raster.
         grounds: Rasters and their crowns; those without imagery or without crowns are passed over.
@@ -34,22 +36,30 @@ def draw_overlays(folder: Path, grounds: Sequence[EvaluatedGround], fates: Seque
     Returns:
         What each file shows, by its name; nothing where no raster can be drawn.
     """
-    known = [i for i, ground in enumerate(grounds) if ground.plot is not None and math.isfinite(fates[i].f1)]
+    # Where nothing says that stems are complete, what is found besides them is not known to be wrong.
+    stems = any(isinstance(ground.paired, PairedPoints) and not ground.paired.complete for ground in grounds)
+    what_score, scores = ("recall", [_recall(fate) for fate in fates]) if stems else ("F1", [f.f1 for f in fates])
+    known = [i for i, ground in enumerate(grounds) if ground.plot is not None and math.isfinite(scores[i])]
     if not known:
         return {}
     size = {i: len(fates[i].truth) + len(fates[i].missed) + len(fates[i].made_up) for i in known}
     names = short_names([ground.name for ground in grounds], longest=60)
-    best = max(known, key=lambda i: (fates[i].f1, size[i]))
-    worst = max(known, key=lambda i: (-fates[i].f1, size[i]))
+    best = max(known, key=lambda i: (scores[i], size[i]))
+    worst = max(known, key=lambda i: (-scores[i], size[i]))
     chosen = {"overlay.png": ("The raster", best)} if best == worst else {}
     chosen = chosen or {"best.png": ("Best raster", best), "worst.png": ("Worst raster", worst)}
     said = {}
     for file, (what, i) in chosen.items():
         squares = _squares(grounds[i], fates[i])
-        title = f"{what}, F1 {fates[i].f1:.2f}\n{names[i]}"
+        title = f"{what}, {what_score} {scores[i]:.2f}\n{names[i]}"
         hits_sheet(folder / file, squares, title=title, inches=ONE_INCHES if len(squares) == 1 else SIDE_INCHES)
-        said[file] = f"{what}: {names[i]}, F1 {fates[i].f1:.2f}."
+        said[file] = f"{what}: {names[i]}, {what_score} {scores[i]:.2f}."
     return said
+
+
+def _recall(fate: Fates) -> float:
+    truth = len(fate.truth) + len(fate.missed)
+    return len(fate.truth) / truth if truth else math.nan
 
 
 def _squares(ground: EvaluatedGround, fate: Fates) -> list[HitSquare]:

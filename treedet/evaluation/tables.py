@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from treedet.evaluation.conditions import Condition
@@ -63,29 +62,38 @@ class Tables:
     by_size: list[pd.DataFrame] = field(default_factory=list)
     by_class: list[dict[str, Any]] = field(default_factory=list)
 
-    def add(self, condition: Mapping[str, Any], rasters: Sequence[PairedCrowns], measured: Measured) -> None:
+    def add(
+        self,
+        condition: Mapping[str, Any],
+        rasters: Sequence[PairedCrowns],
+        measured: Measured,
+        *,
+        ranked: Sequence[PairedCrowns] | None = None,
+    ) -> None:
         """Measure the crowns of one condition.
 
         Args:
             condition: ``gsd``, ``mode`` and ``upsampled``, the first columns of every row.
-            rasters: Annotated and predicted crowns, the latter down to scores well below the threshold.
+            rasters: Annotated and predicted crowns, the latter down to the threshold or further.
             measured: How they are counted.
+            ranked: The same with predictions down to scores well below the threshold; None: ``rasters`` has them.
         """
+        low = rasters if ranked is None else ranked
         kept = [raster.at(measured.threshold) for raster in rasters]
         counts = [raster.counted(iou_threshold=measured.config.iou_threshold) for raster in kept]
-        self.table.append({**condition, **_summary(rasters, kept, counts, measured)})
+        self.table.append({**condition, **_summary(low, kept, counts, measured)})
         shown = {name: condition[name] for name in ("gsd", "mode")}
         self.by_raster += [{**shown, **_raster_row(raster, n)} for raster, n in zip(kept, counts, strict=True)]
         sizes = by_diameter(kept, iou_threshold=measured.config.iou_threshold)
         self.by_size.append(sizes.assign(**shown)[[*shown, *sizes.columns]])
-        self.by_class += [{**shown, **row} for row in _class_rows(rasters, kept, measured)]
+        self.by_class += [{**shown, **row} for row in _class_rows(low, kept, measured)]
 
 
 def _summary(
     rasters: Sequence[PairedCrowns], kept: Sequence[PairedCrowns], counts: Sequence[RasterCount], measured: Measured
 ) -> dict[str, float]:
     config = measured.config
-    row: dict[str, float] = {"rasters": len(counts), "hectares": float(np.nansum([r.hectares for r in kept]))}
+    row: dict[str, float] = {"rasters": len(counts), "hectares": _hectares(kept)}
     row |= {name: sum(getattr(count, name) for count in counts) for name in ("truth", "predicted", "matched")}
     row |= defined_scores(counts)
     intervals = score_intervals(counts, draws=config.draws, seed=config.seed)
@@ -130,6 +138,17 @@ def _sum(counts: Sequence[RasterCount], name: str) -> int:
     return int(sum(getattr(count, name) for count in counts))
 
 
+def _hectares(rasters: Sequence[PairedCrowns | PairedPoints]) -> float:
+    """Return the ground of the rasters whose ground is known; NaN where none is."""
+    known = [raster.hectares for raster in rasters if math.isfinite(raster.hectares)]
+    return float(sum(known)) if known else math.nan
+
+
+def _by_centre(raster: PairedCrowns) -> int:
+    ignored = raster.predicted_ignored
+    return len(raster.predicted) if ignored is None else int((~ignored).sum())
+
+
 def _raster_row(raster: PairedCrowns, count: RasterCount) -> dict[str, Any]:
     found = defined_scores([count])
     area = raster.hectares if raster.hectares > 0 else math.nan
@@ -140,7 +159,8 @@ def _raster_row(raster: PairedCrowns, count: RasterCount) -> dict[str, Any]:
         "predicted": count.predicted,
         "matched": count.matched,
         **{name: found[name] for name in ("recall", "precision", "f1")},
-        "count_difference": count.predicted - count.truth,
+        # By centres alone, as counts are (crown_errors): what is matched across the AOI's border does not enter.
+        "count_difference": _by_centre(raster) - count.truth,
         "false_alarms_per_ha": (count.predicted - count.matched) / area,
     }
 
@@ -173,7 +193,7 @@ def point_row(condition: Mapping[str, Any], rasters: Sequence[PairedPoints], mea
     return {
         **condition,
         "rasters": len(rasters),
-        "hectares": float(np.nansum([raster.hectares for raster in rasters])),
+        "hectares": _hectares(rasters),
         **found,
         "threshold": measured.threshold,
     }

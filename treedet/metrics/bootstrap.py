@@ -150,7 +150,12 @@ def paired_difference(
 
 
 def _drawn(counts: Sequence[RasterCount], chosen: Index) -> dict[str, Floats]:
-    """Return the scores of each draw; ``chosen`` is int64 ``[draws, rasters]``."""
+    """Return the scores of each draw; ``chosen`` is int64 ``[draws, rasters]``.
+
+    An F1 is 0 where crowns are annotated and none is predicted: left out, such draws would flatter the rest.
+    """
     table = np.array([(c.truth, c.predicted, c.matched) for c in counts], np.float64).reshape(-1, 3)
     truth, predicted, matched = (column[chosen] for column in table.T)
-    return score_arrays(truth, predicted, matched)
+    found = score_arrays(truth, predicted, matched)
+    nothing_found = (truth.sum(axis=-1) > 0) & (predicted.sum(axis=-1) == 0)
+    return found | {name: np.where(nothing_found, 0.0, found[name]) for name in ("f1", "micro_f1")}

@@ -182,7 +182,7 @@ def best_threshold(rasters: Sequence[PairedCrowns]) -> tuple[float, Scores]:
 
 
 def choose_points(
-    rasters: Sequence[PairedCrowns], *, thresholds: npt.ArrayLike = THRESHOLDS
+    rasters: Sequence[PairedCrowns], *, thresholds: npt.ArrayLike = THRESHOLDS, iou_threshold: float = 0.4
 ) -> Mapping[str, OperatingPoint]:
     """Choose the operating points.
 
@@ -193,8 +193,9 @@ def choose_points(
     Args:
         rasters: At least one, held out from training, with predictions down to the lowest threshold.
         thresholds: Float ``[T]``, ascending, to choose from.
+        iou_threshold: A pair counts where its intersection over union is above this.
     """
-    curve = score_curve(rasters, thresholds=thresholds, by_class=True)
+    curve = score_curve(rasters, thresholds=thresholds, iou_threshold=iou_threshold, by_class=True)
     precision, recall = np.nan_to_num(curve.micro_precision), np.nan_to_num(curve.micro_recall)
     chosen = {
         "balanced": int(np.argmax(curve.balanced_f1)),

@@ -52,3 +52,14 @@ def test_choices_travel_as_json():
 def test_choices_that_make_no_sense_are_refused(gsd, mode, named):
     with pytest.raises(ConfigError, match=named):
         ResolutionChoice(gsd, mode, 0.1, 0.2)
+
+
+def test_a_choice_says_nothing_about_far_resolutions():
+    spec = tiny_spec(gsd=0.1, resolutions=(ResolutionChoice(0.5, "native", 0.3, 0.4),))
+    assert [spec.mode_at(gsd) for gsd in (0.12, 0.25, 0.4, 0.7, 2.0)] == [
+        "adapt",
+        "adapt",
+        "native",
+        "native",
+        "adapt",
+    ]

@@ -79,3 +79,37 @@ def test_sizes_without_crowns_are_left_out():
     assert found.bars == (("over 2 m", 0.5, "50 % of 40"),)
     assert "Too few crowns (12)" in answers.of_sizes({"truth": 12}, sizes[:0]).answer
     assert "no diameter" in answers.of_sizes({"truth": 400, "smallest_m": np.nan}, sizes).answer
+
+
+def test_without_crowns_no_resolution_is_best():
+    nothing = table([np.nan] * 3).assign(recall=np.nan)
+    assert answers.at_resolution(nothing, model_gsd=0.1).answer == "No crowns to find"
+    assert answers.at_resolution(table([0.0] * 3), model_gsd=0.1).answer == "Finds next to nothing at any"
+
+
+def test_a_sweep_in_another_mode_alone_is_told():
+    both = pd.concat([table([0.7], (0.1,)), table([0.68, 0.3], (0.2, 0.3), "native")], ignore_index=True)
+    found = answers.at_resolution(both, model_gsd=0.1)
+    assert found.answer.startswith("Holds from 0.1 m to 0.2 m")
+    assert "Coarser imagery was read in the mode native." in found.sentences
+
+
+def test_crowns_of_a_file_are_not_said_to_have_other_resolutions():
+    assert answers.at_resolution(table([0.7], (0.1,)), model_gsd=None).sentences == ()
+
+
+def test_many_rasters_without_an_interval_are_not_called_few():
+    stems = {"points": 900, "rasters": 30, "count_bias_rel": 0.04}
+    assert answers.of_count(stems, pd.DataFrame()).answer == "Not settled: 4 % too many here, without an interval"
+
+
+def test_stems_have_a_headline_where_nothing_is_found():
+    row = {"points": 12, "predicted": 0, "micro_recall": 0.0}
+    assert answers.headline(row, trees="stems") == "Finds nothing: all 12 stems are missed."
+    assert "nothing says" in answers.headline({"points": 0}, trees="stems")
+
+
+def test_the_interval_of_a_count_is_of_what_is_counted():
+    # Matched across the AOI's border, crowns enter precision but not the count.
+    by_raster = rasters([100] * 6, [130] * 6).assign(count_difference=2)
+    assert answers.count_interval(by_raster, draws=50, seed=0) == answers.Interval(0.02, 0.02)

@@ -1,5 +1,7 @@
 """What is chosen on validation data; predictions are made up, so that the right choice is known."""
 
+from dataclasses import replace
+
 import geopandas as gpd
 import numpy as np
 import pytest
@@ -153,3 +155,25 @@ def test_scores_that_tell_nothing_are_said_to(monkeypatch, plot, detector):
     pretend(monkeypatch, lambda *_: crowns(200, 200, scores))
     result = calibrate(detector, [plot], config=CalibrateConfig(gsds=()))
     assert any("hardly tell right from wrong" in line for line in result.lines())
+
+
+def test_rasters_the_model_was_trained_on_are_warned_of(monkeypatch, plot, detector):
+    spec = replace(detector.spec, provenance={"rasters": [plot.path]})
+    trained = Detector(NetworkDetector(EagerBackend(detector.trunk, device="cpu"), spec), trunk=detector.trunk)
+    pretend(monkeypatch, lambda *_: crowns(400, 0, np.full(400, 0.6)))
+    with pytest.warns(TreedetWarning, match="1 of 1 rasters were used to train"):
+        result = calibrate(trained, [plot], config=CalibrateConfig(gsds=(), keep_temperature=True))
+    assert any("used to train" in note for note in result.notes)
+
+
+def test_no_threshold_lies_below_what_was_looked_for(monkeypatch, plot, detector):
+    spec = replace(detector.spec, temperature=0.4)
+    sharp = Detector(NetworkDetector(EagerBackend(detector.trunk, device="cpu"), spec), trunk=detector.trunk)
+    scores, right = probable(np.random.default_rng(0), 400, 4.0)
+    order = np.argsort(~right, kind="stable")
+    pretend(monkeypatch, lambda *_: crowns(int(right.sum()), 400 - int(right.sum()), scores[order]))
+    result = calibrate(sharp, [plot], config=CalibrateConfig(gsds=()))
+    # Predictions with 0.01 and more were asked for; the new temperature makes more of that.
+    least = with_temperature(np.array([0.01]), result.detector.spec.temperature / 0.4)[0]
+    assert least > 0.1
+    assert result.curve["threshold"].min() >= least

@@ -142,3 +142,11 @@ def test_a_report_that_lacks_a_part_is_named(both, part):
     path.write_text(json.dumps(found))
     with pytest.raises(ConfigError, match=f"lacks '{part}'"):
         compare(*both)
+
+
+def test_rasters_without_crowns_tell_neither_report_is_better(tmp_path):
+    one = stored(tmp_path, "one", {"a.tif": (0, 3, 0), "b.tif": (4, 4, 4)})
+    found = compare(one, stored(tmp_path, "two", {"a.tif": (0, 1, 0), "c.tif": (4, 4, 4)}))
+    assert "not defined: no crowns are annotated" in found.lines()[2]
+    found.save(tmp_path / "page")
+    assert "neither report is better" in (tmp_path / "page" / "compare.html").read_text()

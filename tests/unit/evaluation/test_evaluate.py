@@ -11,9 +11,12 @@ from factories import UTM, disks, make_raster, paint, tiny_spec
 from treedet.core.labels import LabelSchema
 from treedet.datasets.annotated import AnnotatedRaster
 from treedet.errors import ConfigError, SparseTruthWarning, TreedetWarning
+from treedet.evaluation.config import EvaluateConfig
 from treedet.evaluation.evaluate import evaluate
 from treedet.evaluation.seen import fingerprint
+from treedet.evaluation.tables import Measured, Tables
 from treedet.inference.detector import Detector
+from treedet.metrics.paired import PairedCrowns
 from treedet.models.blobs import BlobDetector
 from treedet.rasters.raster import Raster
 from treedet.vectors.truth import TruthOptions
@@ -182,3 +185,40 @@ def test_progress_is_told(plot, detector):
     assert (told[-1].done, told[-1].share) == (1, 1.0)
     whole = [standing.done + standing.share for standing in told]
     assert whole == sorted(whole)
+
+
+def test_a_gsd_that_the_rasters_have_is_no_second_row(plot, detector):
+    report = evaluate(detector, [plot], gsds=[plot.grid.gsd, 0.2])
+    assert len(report.table) == 2
+    assert len(report.of_first(report.by_raster)) == 1
+
+
+def test_a_gsd_finer_than_any_raster_is_refused_before_work(tmp_path, plot, detector):
+    path = make_raster(tmp_path / "coarse.tif", paint(CIRCLES, width=SIDE, height=SIDE))
+    coarse = AnnotatedRaster(path, gpd.GeoDataFrame(geometry=gpd.GeoSeries([], crs=UTM)), gsd=0.3)
+    told = []
+    with pytest.raises(ConfigError, match=r"coarse\.tif has 0\.3 m"):
+        evaluate(detector, [plot, coarse], gsds=[0.2], watch=told.append)
+    assert not told
+
+
+def test_counts_by_raster_are_by_centres(tmp_path, detector):
+    # The AOI's edge cuts through a crown whose annotation is centred inside and whose disk is outside.
+    disk = np.array([[102.0, 100, 20]])
+    box = np.array([[78.0, 80, 118, 120]])
+    path, table = write(tmp_path, "border", disk, box)
+    with Raster.open(path) as raster:
+        area = raster.native_grid.to_map(np.array([[0.0, 0, 100, 400]]))
+    gpd.GeoDataFrame(geometry=area, crs=UTM).to_file(tmp_path / "aoi.gpkg")
+    report = evaluate(detector, [AnnotatedRaster(path, table, aoi=tmp_path / "aoi.gpkg")])
+    one, row = report.by_raster.iloc[0], report.table.iloc[0]
+    assert (one.truth, one.predicted, one.matched) == (1, 1, 1)
+    assert one.count_difference == row.count_bias == -1
+
+
+def test_unknown_ground_is_not_zero_hectares():
+    boxes = np.array([[0.0, 0, 4, 4]])
+    paired = PairedCrowns(boxes, boxes, np.ones(1, np.float32))
+    tables = Tables()
+    tables.add({"gsd": 0.1, "mode": "adapt"}, [paired], Measured(0.0, EvaluateConfig()))
+    assert math.isnan(tables.table[0]["hectares"])

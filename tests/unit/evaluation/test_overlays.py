@@ -10,6 +10,7 @@ from treedet.datasets.annotated import AnnotatedRaster
 from treedet.evaluation.ground import common, ground_of
 from treedet.evaluation.outcomes import fates
 from treedet.evaluation.overlays import draw_overlays
+from treedet.vectors.truth import TruthOptions
 
 CLASSES = common(["tree"], ["tree"])
 
@@ -59,3 +60,13 @@ def test_without_imagery_nothing_is_drawn(tmp_path, grounds):
     one = plotted(tmp_path, "a.tif", [[10, 10, 50, 50]])
     without = type(one)(one.name, one.crs, 1.0, one.truth_table, one.predicted_table, one.paired)
     assert drawn(tmp_path, [without] * grounds) == {}
+
+
+def test_stems_that_may_be_incomplete_are_told_by_recall(tmp_path):
+    path = make_raster(tmp_path / "stems.tif", np.full((3, 80, 100), 90, np.uint8))
+    stems = gpd.GeoDataFrame(geometry=gpd.points_from_xy([500_003, 500_008], [5_399_997, 5_399_997]), crs=UTM)
+    plot = AnnotatedRaster(path, stems, truth=TruthOptions(points=True))
+    none = np.zeros(1, bool)
+    found = CrownArrays(np.array([[10.0, 10, 50, 50]]), np.ones(1, np.float32), np.zeros(1, np.int64), none, none)
+    said = drawn(tmp_path, [ground_of(plot, found, classes=CLASSES)])
+    assert said["overlay.png"].endswith("recall 0.50.")

@@ -83,3 +83,11 @@ def test_wrong_arguments_are_refused() -> None:
         paired_difference(counts(0, rasters=2), counts(0, rasters=3))
     with pytest.raises(ConfigError, match="'F1'; give one of recall, precision, f1"):
         paired_difference(counts(0), counts(1), score="F1")
+
+
+def test_draws_in_which_nothing_is_predicted_have_an_f1_of_zero():
+    # One raster of two without predictions: a quarter of the draws hold that one alone.
+    limits = score_intervals([RasterCount(4, 4, 4), RasterCount(4, 0, 0)])["f1"]
+    assert (limits.low, limits.high) == (0.0, 1.0)
+    nothing = paired_difference([RasterCount(4, 4, 4)], [RasterCount(4, 0, 0)])
+    assert nothing.value == -1.0

@@ -120,3 +120,12 @@ def test_thresholds_are_searched_within_classes():
     )
     assert best_threshold([raster])[1].micro_f1 == 0.0
     assert choose_points([raster])["balanced"].f1 == 0.0
+
+
+def test_points_are_chosen_at_the_overlap_asked_for():
+    # The surer box shares 0.7 with its crown, the other all of it.
+    truth = np.array([[0.0, 0, 10, 10], [20, 0, 30, 10]])
+    found = np.array([[0.0, 0, 10, 7], [20, 0, 30, 10]])
+    raster = PairedCrowns(truth, found, np.array([0.6, 0.4], np.float32))
+    assert choose_points([raster])["balanced"].f1 == 1.0
+    assert choose_points([raster], iou_threshold=0.8)["balanced"].f1 == 0.5
