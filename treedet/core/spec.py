@@ -198,8 +198,8 @@ class ModelSpec:
     def choice_at(self, gsd: float) -> ResolutionChoice | None:
         """Return the stored choice that holds for imagery of a GSD: the nearest one on a log scale.
 
-        None where nothing is stored for a GSD near this one, and for imagery that is not coarser than the model's GSD:
-        finer imagery is always resampled.
+        None where nothing is stored for a GSD near this one, and for imagery that is not coarser than the model's
+        GSD: finer imagery is always resampled.
         """
         if not self.resolutions or not self.is_coarse(gsd):
             return None
