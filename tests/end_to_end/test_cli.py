@@ -16,6 +16,7 @@ import shapely
 from factories import UTM, disks, make_raster, paint, tiny_spec
 
 from treedet import cli
+from treedet.arguments import in_order
 from treedet.commands import inspect_command, predict_command
 from treedet.core import crowns as crowns_table
 from treedet.core.labels import LabelSchema
@@ -198,7 +199,7 @@ def test_print_config_is_a_config_file(raster, tmp_path, capsys):
     assert "overwrite: true" in out
     config = tmp_path / "c.yaml"
     config.write_text(out)
-    parsed = cli.build_parser().parse_args(cli.in_order(["predict", "other.tif", "o.gpkg", "--config", str(config)]))
+    parsed = cli.build_parser().parse_args(in_order(["predict", "other.tif", "o.gpkg", "--config", str(config)]))
     assert (parsed.predict.raster, parsed.predict.overwrite) == ("other.tif", True)
     assert list(parsed.predict.bands) == [3, 2, 1]
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from treedet.cli import COMMANDS, FLAGS, LISTS, build_parser, in_order, in_plain_words
+from treedet.arguments import FLAGS, LISTS, in_order, in_plain_words
+from treedet.cli import COMMANDS, build_parser
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ ROWS = [
     {"display"},
     {"training", "evaluation"},
     {"commands"},
+    {"arguments"},
     {"cli"},
 ]
 """From bottom to top; packages on one row do not import each other."""
@@ -41,7 +42,7 @@ ALLOWED = {
     "pyogrio": anywhere_in("vectors"),
     "fiona": lambda _: False,
     "albumentations": anywhere_in("datasets.augment"),
-    "jsonargparse": anywhere_in("cli"),
+    "jsonargparse": anywhere_in("cli", "arguments"),
 }
 """Where a package may be imported."""
 PLAIN_RASTERIO = {"rasterio.crs", "rasterio.transform"}
