@@ -12,7 +12,7 @@ from treedet.core.boxes import Boxes
 from treedet.core.neighbours import overlapping_pairs
 from treedet.errors import ConfigError
 from treedet.metrics.assignment import Bools, Floats, Index, assign
-from treedet.metrics.detection import RasterCount
+from treedet.metrics.detection import RasterCount, harmonic_mean
 
 POINT_HALF_M = 1e-3
 """Half the side of the square that stands for a point where candidates are looked for; what it finds is checked."""
@@ -225,8 +225,8 @@ def point_scores(
         "predicted": float(predicted[full].sum()) if full.any() else np.nan,
         "precision": precision,
         "micro_precision": micro_precision,
-        "f1": _harmonic(full_recall, precision),
-        "micro_f1": _harmonic(full_micro_recall, micro_precision),
+        "f1": float(harmonic_mean(np.array(full_recall), np.array(precision))),
+        "micro_f1": float(harmonic_mean(np.array(full_micro_recall), np.array(micro_precision))),
         **_count_errors(truth[full], inside[full]),
         "distance_mean_m": float(distance.mean()) if len(distance) else np.nan,
         "distance_median_m": float(np.median(distance)) if len(distance) else np.nan,
@@ -251,8 +251,3 @@ def _shares(part: Floats, whole: Floats) -> tuple[float, float]:
     if not there.any():
         return np.nan, np.nan
     return float((part[there] / whole[there]).mean()), float(part.sum() / whole.sum())
-
-
-def _harmonic(recall: float, precision: float) -> float:
-    """Return the harmonic mean; NaN where either is."""
-    return 2 * recall * precision / (recall + precision) if recall + precision else 0.0
