@@ -31,7 +31,13 @@ class LabelSchema:
         object.__setattr__(self, "classes", tuple(self.classes))
         object.__setattr__(self, "attributes", {k: tuple(v) for k, v in self.attributes.items()})
         _check_names("classes", self.classes, at_least=1)
+        spelled: dict[str, str] = {}
         for name, values in self.attributes.items():
+            if (other := spelled.setdefault(name.casefold(), name)) != name:
+                raise ConfigError(
+                    f"two attributes have the same name, {other!r} and {name!r}: formats do not tell case apart; "
+                    "rename one"
+                )
             if name in RESERVED or name.endswith("_p") or not name.isidentifier():
                 raise ConfigError(
                     f"attribute name {name!r} is not usable: it must be a plain word, not end in '_p' and not be "

@@ -66,6 +66,26 @@ class ResolutionChoice:
 
 
 @dataclass(frozen=True)
+class HeadFacts:
+    """What is known about the head of an attribute.
+
+    Attributes:
+        counts: Training crowns by class name, in the order of the schema.
+        temperature: Divides the head's logits before the softmax (calibration, Guo et al. 2017).
+
+    Raises:
+        ConfigError: The temperature is not a positive number.
+    """
+
+    counts: Mapping[str, int] = field(default_factory=dict)
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.temperature) and self.temperature > 0):
+            raise ConfigError(f"the temperature of a head must be a positive number, found {self.temperature}")
+
+
+@dataclass(frozen=True)
 class ModelSpec:
     """Architecture, ground scale, labels and thresholds of a model; JSON-able, stored in the model file.
 
@@ -92,6 +112,7 @@ class ModelSpec:
         max_detections: Cap on detections per 400 x 400 px of window; adapts to the window, warns when hit.
         temperature: Divides the logits before the sigmoid (calibration, Guo et al. 2017).
         resolutions: The better reading of imagery coarser than ``gsd``, by the GSDs that were tried.
+        heads: What is known about the head of each attribute, by its name.
         provenance: Free text facts: initialisation, data, licence, commit, scores.
     """
 
@@ -124,6 +145,7 @@ class ModelSpec:
     max_detections: int = 500
     temperature: float = 1.0
     resolutions: tuple[ResolutionChoice, ...] = ()
+    heads: Mapping[str, HeadFacts] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -138,6 +160,10 @@ class ModelSpec:
             raise ConfigError(f"the model's gsd must be positive, found {self.gsd}")
         if DEFAULT_POINT not in self.operating_points:
             raise ConfigError(f"operating points need {DEFAULT_POINT!r}, found {sorted(self.operating_points)}")
+        if strange := sorted(set(self.heads) - set(self.labels.attributes)):
+            raise ConfigError(
+                f"heads must belong to attributes of the labels, {sorted(self.labels.attributes)}, found {strange}"
+            )
 
     @property
     def stride(self) -> int:
@@ -238,6 +264,8 @@ class ModelSpec:
             plain["operating_points"] = {k: OperatingPoint(**v) for k, v in plain["operating_points"].items()}
         if "resolutions" in plain:
             plain["resolutions"] = tuple(ResolutionChoice(**choice) for choice in plain["resolutions"])
+        if "heads" in plain:
+            plain["heads"] = {k: HeadFacts(**v) for k, v in plain["heads"].items()}
         if "anchor_sizes_m" in plain:
             plain["anchor_sizes_m"] = tuple(tuple(level) for level in plain["anchor_sizes_m"])
         for name in ("levels", "mean", "std", "gsd_range", "crown_range_m", "anchor_ratios"):

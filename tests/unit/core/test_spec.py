@@ -3,7 +3,8 @@ import json
 import pytest
 from factories import tiny_spec
 
-from treedet.core.spec import ModelSpec, ResolutionChoice
+from treedet.core.labels import LabelSchema
+from treedet.core.spec import HeadFacts, ModelSpec, ResolutionChoice
 from treedet.errors import ConfigError
 
 CHOICES = (
@@ -63,3 +64,25 @@ def test_a_choice_says_nothing_about_far_resolutions():
         "native",
         "adapt",
     ]
+
+
+def test_facts_of_heads_survive_json():
+    labels = LabelSchema(attributes={"status": ("alive", "dead")})
+    spec = tiny_spec(labels=labels, heads={"status": HeadFacts({"alive": 3, "dead": 1}, 1.5)})
+    assert ModelSpec.from_dict(json.loads(json.dumps(spec.to_dict()))).heads == spec.heads
+
+
+def test_a_head_without_its_attribute_is_refused():
+    with pytest.raises(ConfigError, match=r"heads must belong to attributes .*\[\], found \['status'\]"):
+        tiny_spec(heads={"status": HeadFacts()})
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_head_needs_a_positive_temperature(temperature):
+    with pytest.raises(ConfigError, match="positive number"):
+        HeadFacts(temperature=temperature)
+
+
+def test_names_that_differ_in_case_alone_are_one_attribute():
+    with pytest.raises(ConfigError, match="two attributes have the same name, 'Status' and 'status'"):
+        LabelSchema(attributes={"Status": ("a", "b"), "status": ("a", "b")})
