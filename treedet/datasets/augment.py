@@ -30,7 +30,7 @@ def pipeline(radiometry: str, *, equalised: bool) -> A.Compose:
     return A.Compose(
         [A.D4(p=1.0), *_light(radiometry, equalised=equalised)],
         # Boxes come clipped and chosen; nothing here makes one smaller.
-        bbox_params=A.BboxParams(format="pascal_voc", label_fields=["classes"]),
+        bbox_params=A.BboxParams(format="pascal_voc", label_fields=["classes", "rows"]),
     )
 
 
@@ -68,11 +68,13 @@ def vary(patch: Patch, *, radiometry: str, equalised: bool, seed: int) -> Patch:
     compose = pipeline(radiometry, equalised=equalised)
     compose.set_random_seed(seed)
     known = {} if patch.known is None else {"mask": patch.known.view(np.uint8)}
-    result = compose(image=patch.pixels, bboxes=patch.boxes, classes=patch.classes, **known)
+    rows = np.arange(len(patch.boxes))
+    result = compose(image=patch.pixels, bboxes=patch.boxes, classes=patch.classes, rows=rows, **known)
     return Patch(
         pixels=np.asarray(result["image"], np.uint8),
         boxes=np.asarray(result["bboxes"], np.float32).reshape(-1, 4),
         classes=np.asarray(result["classes"], np.int64).reshape(-1),
         known=None if patch.known is None else np.asarray(result["mask"], np.bool_),
         valid_share=patch.valid_share,
+        said=patch.said[np.asarray(result["rows"], np.int64).reshape(-1)],
     )

@@ -33,6 +33,8 @@ class Ground:
         blank: Ground that is never shown, None for none of it.
         equalised: Its contrast was equalised already, so it never is again.
         tightening: Further factor on box sizes about their centres, drawn between this and 1.
+        said: Int64 ``[N, A]``, class of each attribute in the schema's order, -1 where nothing is known; None without
+            attributes.
     """
 
     name: str
@@ -43,6 +45,12 @@ class Ground:
     blank: BaseGeometry | None = None
     equalised: bool = False
     tightening: float = 1.0
+    said: npt.NDArray[np.int64] | None = None
+
+    @cached_property
+    def said_rows(self) -> npt.NDArray[np.int64]:
+        """What is known about each crown, ``[N, A]``; ``[N, 0]`` without attributes."""
+        return np.zeros((len(self.boxes), 0), np.int64) if self.said is None else self.said
 
     @cached_property
     def extent(self) -> tuple[float, float, float, float]:
@@ -103,7 +111,14 @@ class Ground:
         return np.asarray(shapely.area(self._parts), dtype=np.float64)
 
 
-def ground_of(part: Part, classes: tuple[str, ...], *, finest_gsd: float, memory_mb: float) -> Ground:
+def ground_of(
+    part: Part,
+    classes: tuple[str, ...],
+    *,
+    finest_gsd: float,
+    memory_mb: float,
+    said: npt.NDArray[np.int64] | None = None,
+) -> Ground:
     """Return the ground of one part of a split.
 
     Its pixels are decoded once where they fit ``memory_mb``, else read from the file window by window. Crowns that
@@ -114,6 +129,7 @@ def ground_of(part: Part, classes: tuple[str, ...], *, finest_gsd: float, memory
         classes: Class names of the schema, in its order.
         finest_gsd: Finest ground metres per pixel that windows will have.
         memory_mb: Memory this ground may take, in MiB.
+        said: Int64 ``[N, A]``, class of each attribute of the plot's crowns, -1 where nothing is known.
 
     Raises:
         RasterError: The raster can not be read.
@@ -145,6 +161,7 @@ def ground_of(part: Part, classes: tuple[str, ...], *, finest_gsd: float, memory
         classes=np.concatenate([numbers, np.full(len(ignored), -1, np.int64)]),
         known=known,
         blank=part.blank,
+        said=None if said is None else np.pad(said, ((0, len(ignored)), (0, 0)), constant_values=-1),
     )
 
 

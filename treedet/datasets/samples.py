@@ -93,7 +93,8 @@ class CrownWindows(Dataset[tuple[Tensor, Targets]]):
         )
         pixels = torch.from_numpy(np.ascontiguousarray(patch.pixels.transpose(2, 0, 1)))
         known = None if patch.known is None else torch.from_numpy(np.ascontiguousarray(patch.known))
-        return pixels, Targets(torch.from_numpy(patch.boxes), torch.from_numpy(patch.classes), known)
+        boxes, classes, said = (torch.from_numpy(values) for values in (patch.boxes, patch.classes, patch.said))
+        return pixels, Targets(boxes, classes, known, said)
 
 
 class _Draw:
@@ -128,7 +129,7 @@ class _Draw:
         x, y = (int(v) for v in self.rng.integers(side // 4, 3 * side // 4, size=2))
         pixels = np.empty((side, side, 3), np.uint8)
         known = np.ones((side, side), np.bool_)
-        boxes, classes, equalised = [], [], False
+        boxes, classes, said, equalised = [], [], [], False
         for left, top, right, bottom in ((0, 0, x, y), (x, 0, side, y), (0, y, x, side), (x, y, side, side)):
             ground = self._ground(pool)
             equalised = equalised or ground.equalised
@@ -138,8 +139,10 @@ class _Draw:
                 known[top:bottom, left:right] = part.known
             boxes.append(part.boxes + np.array([left, top, left, top], np.float32))
             classes.append(part.classes)
+            said.append(part.said)
         unknown = None if known.all() else known
-        return Patch(pixels, np.concatenate(boxes), np.concatenate(classes), unknown, 1.0), equalised
+        rows = np.concatenate(boxes), np.concatenate(classes)
+        return Patch(pixels, *rows, unknown, 1.0, np.concatenate(said)), equalised
 
     def coarsened(self, patch: Patch) -> Patch:
         """Give a window the resolution of other imagery, where that is asked for."""

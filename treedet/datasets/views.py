@@ -85,6 +85,7 @@ class Patch:
         classes: Int64 ``[N]``; -1 is neither crown nor background.
         known: Bool ``[H, W]``, False where annotation is not complete; None where all is known.
         valid_share: Share of the raster below the window that has data; 0 beside it.
+        said: Int64 ``[N, A]``, class of each attribute, -1 where nothing is known.
     """
 
     pixels: npt.NDArray[np.uint8]
@@ -92,6 +93,7 @@ class Patch:
     classes: npt.NDArray[np.int64]
     known: Mask | None
     valid_share: float
+    said: npt.NDArray[np.int64]
 
 
 def turned(turn: float, rng: np.random.Generator) -> Floats:
@@ -132,13 +134,15 @@ def look(ground: Ground, view: View, *, tightening: float = 1.0) -> Patch:
     box = view.bounds / np.tile(scale, 2)
     near = np.sort(ground.near(box[None])[1])
     boxes = _boxes_in(ground.boxes[near], view, scale, tightening)
-    seen, classes = visible(boxes, ground.roles[near], height=view.height, width=view.width, shown=shown)
-    return Patch(pixels, seen.astype(np.float32), classes, known, valid_share)
+    seen, classes, kept = visible(boxes, ground.roles[near], height=view.height, width=view.width, shown=shown)
+    # Of a crown of which too little is shown, nothing is to be learned.
+    said = np.where(classes[:, None] >= 0, ground.said_rows[near][kept], -1)
+    return Patch(pixels, seen.astype(np.float32), classes, known, valid_share, said)
 
 
 def visible(
     boxes: Floats, classes: npt.NDArray[np.int64], *, height: int, width: int, shown: Mask | None = None
-) -> tuple[Floats, npt.NDArray[np.int64]]:
+) -> tuple[Floats, npt.NDArray[np.int64], Mask]:
     """Cut boxes off at what is shown of a window, and say which of them are still targets.
 
     Args:
@@ -149,7 +153,8 @@ def visible(
         shown: Bool ``[height, width]``, False where nothing is shown; None where all is.
 
     Returns:
-        Boxes ``[M, 4]`` and classes ``[M]``, the latter -1 where too little is seen of a crown.
+        Boxes ``[M, 4]`` and classes ``[M]``, the latter -1 where too little is seen of a crown, and bool ``[N]``:
+        which crowns these are.
 
     >>> visible(np.array([[-5.0, 0, 5, 10], [-8, 0, 2, 10]]), np.array([0, 0]), height=20, width=20)[1].tolist()
     [0, -1]
@@ -165,7 +170,7 @@ def visible(
     sides = (cut[:, 2:] - cut[:, :2]).min(axis=1, initial=np.inf)
     target = (classes >= 0) & (share >= VISIBLE) & (sides >= LEAST_PX)
     kept = target | ((share > SLIVER) & (sides >= 1))
-    return cut[kept], np.where(target, classes, -1)[kept]
+    return cut[kept], np.where(target, classes, -1)[kept], kept
 
 
 def _pixels(ground: Ground, view: View) -> tuple[npt.NDArray[np.uint8], Mask | None, float]:

@@ -21,21 +21,25 @@ class Targets:
         classes: Int64 ``[N]``, class index; -1 marks a crown or region to ignore.
         known: Bool ``[S, S]``, window pixels; False where nothing is known, as outside an AOI: an anchor centred
             there is no background, though it may answer for a crown. None where all is known.
+        said: Int64 ``[N, A]``, class of each attribute in the schema's order; -1 where nothing is known.
+        context: Bool ``[N]``, False where a crown has no surroundings, as a crop on a canvas; None where all have.
     """
 
     boxes: Tensor
     classes: Tensor
     known: Tensor | None = None
+    said: Tensor | None = None
+    context: Tensor | None = None
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Targets:
         """Return the targets on another device."""
-        boxes, classes, known = (
+        known, said, context = (
             None if tensor is None else tensor.to(device, non_blocking=non_blocking)
-            for tensor in (self.boxes, self.classes, self.known)
+            for tensor in (self.known, self.said, self.context)
         )
-        assert boxes is not None
-        assert classes is not None
-        return Targets(boxes, classes, known)
+        boxes = self.boxes.to(device, non_blocking=non_blocking)
+        classes = self.classes.to(device, non_blocking=non_blocking)
+        return Targets(boxes, classes, known, said, context)
 
 
 @dataclass(frozen=True)

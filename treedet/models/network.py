@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -16,8 +17,13 @@ from treedet.core.spec import ModelSpec
 from treedet.core.suppression import MergeConfig
 from treedet.errors import BandMismatchError
 from treedet.models.anchors import anchor_boxes
+from treedet.models.attributes import probabilities
 from treedet.models.backends.base import Backend
 from treedet.models.decode import WindowShape, detections_of
+from treedet.models.trunk import TrunkOutput
+
+Said: TypeAlias = dict[str, npt.NDArray[np.float32]]
+"""Probabilities ``[N, K]`` of the crowns of a window by attribute."""
 
 
 class NetworkDetector:
@@ -75,10 +81,36 @@ class NetworkDetector:
                 )
                 for i in range(batch)
             ]
-            if not self._spec.labels.attributes:
-                return found
-            said = self._backend.attributes(out.pyramid, [torch.from_numpy(d.boxes) for d in found])
-        return [replace(d, attributes=_arrays(values)) for d, values in zip(found, said, strict=True)]
+            return self._with_attributes(found, out, size=(height, width))
+
+    def say(self, pixels: npt.NDArray[np.uint8], boxes: Sequence[npt.NDArray[np.floating[Any]]]) -> list[Said]:
+        """Return what the attribute heads say about boxes that are given.
+
+        Args:
+            pixels: Uint8 ``[B, C, H, W]``.
+            boxes: Float ``[N_b, 4]`` for each window, in its pixels.
+
+        Returns:
+            For each window, probabilities float32 ``[N_b, K]`` by attribute.
+        """
+        with torch.inference_mode():
+            out = self._backend.trunk(pad(pixels, self._spec.stride))
+            given = [torch.from_numpy(np.asarray(one, np.float32).reshape(-1, 4)) for one in boxes]
+            return self._said(out, given, size=(pixels.shape[2], pixels.shape[3]))
+
+    def _with_attributes(
+        self, found: list[Detections], out: TrunkOutput, *, size: tuple[int, int]
+    ) -> list[Detections]:
+        if not self._spec.labels.attributes:
+            return found
+        said = self._said(out, [torch.from_numpy(one.boxes) for one in found], size=size)
+        return [replace(one, attributes=values) for one, values in zip(found, said, strict=True)]
+
+    def _said(self, out: TrunkOutput, boxes: list[Tensor], *, size: tuple[int, int]) -> list[Said]:
+        ends = np.cumsum([len(one) for one in boxes])[:-1]
+        values = probabilities(self._backend.attributes(out, boxes, size=size), self._spec)
+        by_window = {name: np.split(p.float().cpu().numpy(), ends) for name, p in values.items()}
+        return [{name: parts[i] for name, parts in by_window.items()} for i in range(len(boxes))]
 
 
 def pad(pixels: npt.NDArray[np.uint8], multiple: int) -> npt.NDArray[np.uint8]:
@@ -88,7 +120,3 @@ def pad(pixels: npt.NDArray[np.uint8], multiple: int) -> npt.NDArray[np.uint8]:
     if not down and not right:
         return pixels
     return np.pad(pixels, ((0, 0), (0, 0), (0, down), (0, right)))
-
-
-def _arrays(values: Mapping[str, Tensor]) -> dict[str, npt.NDArray[np.float32]]:
-    return {name: p.float().cpu().numpy() for name, p in values.items()}

@@ -1,5 +1,7 @@
 """The trunk: ResNet body, feature pyramid and RetinaNet head, read in the order image → pyramid → logits and boxes.
 
+Behind it are the attribute heads, which take no part in finding crowns.
+
 Parameter names equal those of torchvision's RetinaNet, so its public weights load without renaming. Two things differ
 from torchvision: the head may have any number of convolutions, and no level is added to the pyramid unasked.
 """
@@ -7,6 +9,7 @@ from torchvision: the head may have any number of convolutions, and no level is 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +20,7 @@ from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastL
 
 from treedet.core.spec import ModelSpec
 from treedet.errors import ConfigError
+from treedet.models.attributes import AttributeHeads
 
 PRIOR = 0.01
 """Score of every anchor at the start of training (Lin et al. 2017, section 4.1)."""
@@ -37,15 +41,19 @@ class TrunkOutput:
         logits: Float32 ``[B, M, K]``: a logit per anchor and class, anchors in the order of
             :func:`treedet.models.anchors.anchor_boxes`.
         deltas: Float32 ``[B, M, 4]``: box offsets relative to the anchors.
+        body: One tensor ``[B, C, H_l, W_l]`` per level of the body, finest first: what attribute heads look at.
     """
 
     pyramid: list[Tensor]
     logits: Tensor
     deltas: Tensor
+    body: list[Tensor]
 
 
 class Trunk(nn.Module):
     """Body, pyramid and head; ``forward`` takes bytes, scaling and normalising are its first step.
+
+    The attribute heads are asked apart (:meth:`say`), about crowns that were found.
 
     Args:
         spec: Architecture and normalisation constants.
@@ -60,6 +68,10 @@ class Trunk(nn.Module):
             raise ConfigError(f"backbone {spec.backbone!r} is unknown; accepted are {', '.join(BODY_WIDTHS)}")
         self.backbone = Backbone(spec)
         self.head = Head(spec)
+        levels = _body_levels(spec)
+        self.strides = tuple(2**level for level in levels)
+        # Last, so that the weights drawn for all else do not depend on it.
+        self.attributes = AttributeHeads(spec, [BODY_WIDTHS[spec.backbone][level - 2] for level in levels])
         self.register_buffer("mean", torch.tensor(spec.mean).mul(255).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(spec.std).mul(255).view(1, -1, 1, 1), persistent=False)
 
@@ -69,12 +81,34 @@ class Trunk(nn.Module):
         Args:
             pixels: Uint8 ``[B, C, H, W]``, sides a multiple of the largest stride.
         """
+        body, pyramid = self.backbone(self._normalised(pixels))
+        logits, deltas = self.head(pyramid)
+        return TrunkOutput(pyramid, logits, deltas, body)
+
+    def body(self, pixels: Tensor) -> list[Tensor]:
+        """Return the body's maps alone, finest first: all that attribute heads need.
+
+        Args:
+            pixels: Uint8 ``[B, C, H, W]``, sides a multiple of the largest stride.
+        """
+        return list(self.backbone.body(self._normalised(pixels)).values())
+
+    def say(
+        self,
+        body: list[Tensor],
+        boxes: Sequence[Tensor],
+        *,
+        size: tuple[int, int],
+        context: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """Return the logits of each attribute for crowns of a batch; see :class:`AttributeHeads`."""
+        said: dict[str, Tensor] = self.attributes(body, self.strides, boxes, size=size, context=context)
+        return said
+
+    def _normalised(self, pixels: Tensor) -> Tensor:
         weight = self.backbone.body["conv1"].weight
         x = (pixels.to(torch.float32) - self.mean) / self.std
-        x = x.to(dtype=weight.dtype, memory_format=torch.channels_last)
-        pyramid = self.backbone(x)
-        logits, deltas = self.head(pyramid)
-        return TrunkOutput(pyramid, logits, deltas)
+        return x.to(dtype=weight.dtype, memory_format=torch.channels_last)
 
 
 class Backbone(nn.Module):
@@ -86,7 +120,7 @@ class Backbone(nn.Module):
         if spec.bands != resnet.conv1.in_channels:
             resnet.conv1 = nn.Conv2d(spec.bands, 64, kernel_size=7, stride=2, padding=3, bias=False)
             nn.init.kaiming_normal_(resnet.conv1.weight, mode="fan_out", nonlinearity="relu")
-        body_levels = [level for level in spec.levels if level <= 5]
+        body_levels = _body_levels(spec)
         self.body = IntermediateLayerGetter(resnet, {f"layer{level - 1}": str(level) for level in body_levels})
         channels = spec.fpn_channels
         self.fpn = FeaturePyramidNetwork(
@@ -96,9 +130,10 @@ class Backbone(nn.Module):
             norm_layer=nn.BatchNorm2d if spec.pyramid_norm else None,
         )
 
-    def forward(self, x: Tensor) -> list[Tensor]:
-        """Return the pyramid, finest level first."""
-        return list(self.fpn(self.body(x)).values())
+    def forward(self, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Return the maps of the body and the pyramid, finest level first."""
+        body = self.body(x)
+        return list(body.values()), list(self.fpn(body).values())
 
 
 class Head(nn.Module):
@@ -147,6 +182,10 @@ class BoxBranch(nn.Module):
     def forward(self, pyramid: list[Tensor]) -> Tensor:
         """Return float32 ``[B, M, 4]``."""
         return torch.cat([_per_anchor(self.bbox_reg(self.conv(level)), 4) for level in pyramid], dim=1)
+
+
+def _body_levels(spec: ModelSpec) -> list[int]:
+    return [level for level in spec.levels if level <= 5]
 
 
 def _tower(spec: ModelSpec) -> nn.Sequential:

@@ -114,7 +114,7 @@ class History(Callback):
             {
                 "epoch": trainer.current_epoch + 1,
                 "step": trainer.global_step,
-                **dict(zip(LOSSES, means, strict=True)),
+                **dict(zip(pl_module.loss_names, means, strict=True)),
                 "learning_rate": float(trainer.optimizers[0].param_groups[0]["lr"]),
                 **figures,
                 "seconds": round(time.monotonic() - self._epoch_began, 3),

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 
 from treedet.datasets.sample_config import SampleConfig
 from treedet.errors import ConfigError
-from treedet.models.loss_config import LossConfig
+from treedet.models.loss_config import HeadConfig, LossConfig
 
 Freeze = Literal["none", "backbone", "trunk"]
 Optimizer = Literal["adamw", "sgd"]
@@ -63,12 +63,14 @@ class TrainConfig:
         workers: Background processes that draw windows, per device; 0 draws them between the steps.
         seed: Seed of windows, and of weights where none are given.
         freeze: ``none`` trains everything; ``backbone`` leaves the ResNet body as it is, its normalisation statistics
-            included; ``trunk`` leaves everything as it is but the class rows that were initialised afresh.
+            included; ``trunk`` leaves everything as it is but the class rows that were initialised afresh and the
+            attribute heads, so that crowns are found as before.
         patience: Epochs without a better validation F1 after which training stops; 0 for never.
         bad_steps: Steps in a row with a loss or gradient that is not finite, after which training is given up.
         validate_every: Epochs from one validation to the next.
         samples: How windows are drawn.
-        loss: Weights of the loss.
+        loss: Weights of the detection loss.
+        heads: How attribute heads are trained.
         trainer: Further flags for Lightning's Trainer: ``devices``, ``strategy``, ``accelerator``, ``profiler``, ...
     """
 
@@ -91,6 +93,7 @@ class TrainConfig:
     validate_every: int = 1
     samples: SampleConfig = field(default_factory=SampleConfig)
     loss: LossConfig = field(default_factory=LossConfig)
+    heads: HeadConfig = field(default_factory=HeadConfig)
     trainer: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from treedet.core.spec import ModelSpec
 from treedet.errors import ConfigError, TrainingError
 from treedet.models.anchors import anchor_boxes
+from treedet.models.attribute_loss import attribute_loss, describe
 from treedet.models.losses import Targets, detection_loss
-from treedet.models.trunk import Trunk
+from treedet.models.trunk import Trunk, TrunkOutput
 from treedet.training.averaging import AveragedTrunk
 from treedet.training.config import TrainConfig
 
@@ -25,6 +26,7 @@ log = logging.getLogger("treedet")
 Validate = Callable[[Trunk], Mapping[str, float]]
 """Says how good a trunk is: ``val_f1`` and whatever else is worth a column of the history."""
 LOSSES = ("loss", "loss_class", "loss_box")
+ATTRIBUTE_LOSS = "loss_attributes"
 COUNTERS = "crown_counters"
 
 
@@ -40,11 +42,13 @@ class CrownModule(pl.LightningModule):
         trunk: Weights to start from; None starts from random ones, drawn from the seed of the settings.
         fresh_rows: Bool, one per row of the class layer (anchors x classes, classes fastest): rows that were
             initialised afresh, the only ones that ``freeze="trunk"`` trains.
+        heads: Training crowns of each class, for each attribute whose head learns; the others stay as they are.
         validate: Called with the averaged trunk every ``validate_every`` epochs; None for no validation. It runs on
             the first device alone.
 
     Raises:
-        ConfigError: ``freeze="trunk"`` and no row is fresh, so nothing is left to train; or the rows do not fit.
+        ConfigError: ``freeze="trunk"``, no row is fresh and no head learns, so nothing is left to train; or the rows
+            do not fit.
     """
 
     def __init__(
@@ -54,6 +58,7 @@ class CrownModule(pl.LightningModule):
         *,
         trunk: Trunk | None = None,
         fresh_rows: Tensor | None = None,
+        heads: Mapping[str, Sequence[int]] | None = None,
         validate: Validate | None = None,
     ) -> None:
         super().__init__()
@@ -62,13 +67,15 @@ class CrownModule(pl.LightningModule):
         self.validate = validate
         start = trunk or random_trunk(spec, config.seed)
         self.trunk = start.to(memory_format=torch.channels_last)
+        self.heads = dict(heads or {})
+        self.detects = True
         self.frozen: tuple[nn.Module, ...] = ()
         self.register_buffer("trained_rows", self._freeze(fresh_rows), persistent=False)
         self.averaged = AveragedTrunk(self.trunk, decay=config.ema_decay)
         side = config.samples.window_px
         self.register_buffer("anchors", anchor_boxes(spec, side, side), persistent=False)
         self.figures: Mapping[str, float] = {}
-        self.loss_sums = torch.zeros(len(LOSSES) + 1, dtype=torch.float64)
+        self.loss_sums = torch.zeros(len(self.loss_names) + 1, dtype=torch.float64)
         self.skipped_steps = 0
         self._bad_in_row = 0
         self._last_loss = math.nan
@@ -77,6 +84,11 @@ class CrownModule(pl.LightningModule):
         self._statistics: list[Tensor] = []
         # A trunk fresh from a model file is in evaluation mode.
         self.train()
+
+    @property
+    def loss_names(self) -> tuple[str, ...]:
+        """Losses that are written down, the sum first."""
+        return (*LOSSES, ATTRIBUTE_LOSS) if self.heads else LOSSES
 
     def _freeze(self, fresh_rows: Tensor | None) -> Tensor:
         """Switch off the gradients of what stays, and return which class rows learn."""
@@ -93,14 +105,19 @@ class CrownModule(pl.LightningModule):
                     f"fresh_rows must hold {layer.out_channels} values, one per row of the class layer, found "
                     f"{list(rows.shape)}"
                 )
-            if not rows.any():
+            self.detects = bool(rows.any())
+            if not self.detects and not self.heads:
                 raise ConfigError(
-                    "freeze='trunk' leaves nothing to train, since no class was initialised afresh; take "
-                    "freeze='backbone' or 'none'"
+                    "freeze='trunk' leaves nothing to train, since no class was initialised afresh and no attribute "
+                    "has labels; take freeze='backbone' or 'none'"
                 )
             self.trunk.requires_grad_(False)
-            layer.requires_grad_(True)
-            self.frozen = (self.trunk,)
+            layer.requires_grad_(self.detects)
+            self.frozen = (self.trunk.backbone, self.trunk.head)
+        for name, head in self.trunk.attributes.items():
+            head.requires_grad_(name in self.heads)
+            if name not in self.heads:
+                self.frozen += (head,)
         return rows.clone()
 
     def train(self, mode: bool = True) -> CrownModule:
@@ -120,18 +137,52 @@ class CrownModule(pl.LightningModule):
         pixels, targets = batch
         # Kept from the first batch of a step; put back, if need be, after the backward pass, which wants them as is.
         self._statistics = self._statistics or [buffer.clone() for buffer in self.trunk.buffers()]
-        out = self.trunk(pixels)
-        anchors = self.get_buffer("anchors")
-        with torch.autocast(pixels.device.type, enabled=False):
-            loss = detection_loss(out.logits, out.deltas, anchors, targets, config=self.config.loss)
-        values = torch.stack([loss.total.detach(), loss.classes, loss.boxes]).double().cpu()
+        total, parts = self._losses(pixels, targets)
+        values = torch.stack([total.detach(), *parts])[: len(self.loss_names)].double().cpu()
         if not self.trainer.strategy.reduce_boolean_decision(bool(torch.isfinite(values).all())):
             self._finite = False
         else:
             self._last_loss = float(values[0])
             self.loss_sums += torch.cat([values, torch.ones(1, dtype=torch.float64)])
-            self.log_dict(dict(zip(LOSSES, values.float(), strict=True)), prog_bar=True)
-        return loss.total
+            self.log_dict(dict(zip(self.loss_names, values.float(), strict=True)), prog_bar=True)
+        return total
+
+    def _losses(self, pixels: Tensor, targets: list[Targets]) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
+        """Return what is minimised, and its parts: classes, boxes, attributes."""
+        anchors, nothing = self.get_buffer("anchors"), pixels.new_zeros((), dtype=torch.float32)
+        found, classes, boxes = None, nothing, nothing
+        total: Tensor | None = None
+        # A crop on a canvas is a crown as it stands; only on real ground is the trunk asked what it finds.
+        if self.detects or any(target.context is None for target in targets):
+            found = self.trunk(pixels)
+        if self.detects and found is not None:
+            with torch.autocast(pixels.device.type, enabled=False):
+                loss = detection_loss(found.logits, found.deltas, anchors, targets, config=self.config.loss)
+            total, classes, boxes = loss.total, loss.classes, loss.boxes
+        if not self.heads:
+            assert total is not None
+            return total, (classes, boxes, nothing)
+        said = self._attribute_loss(pixels, targets, found)
+        weighted = self.config.heads.weight * said
+        return weighted if total is None else total + weighted, (classes, boxes, said.detach())
+
+    def _attribute_loss(self, pixels: Tensor, targets: list[Targets], found: TrunkOutput | None) -> Tensor:
+        """Return the loss of the heads that learn; its draws depend on seed, step and device alone."""
+        body = self.trunk.body(pixels) if found is None else found.body
+        columns = [list(self.spec.labels.attributes).index(name) for name in self.heads]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(hash((self.config.seed, self.trainer.global_step, self.trainer.global_rank)))
+            chosen = describe(targets, found=found, anchors=self.get_buffer("anchors"), config=self.config.heads)
+            logits = self.trunk.say(
+                body, chosen.boxes, size=(pixels.shape[2], pixels.shape[3]), context=chosen.context
+            )
+        with torch.autocast(pixels.device.type, enabled=False):
+            return attribute_loss(
+                {name: logits[name] for name in self.heads},
+                chosen.said[:, columns],
+                list(self.heads.values()),
+                config=self.config.heads,
+            )
 
     def configure_gradient_clipping(
         self,

@@ -164,7 +164,7 @@ def test_a_cut_crown_ends_where_it_is_no_longer_shown():
     shown = np.ones((100, 100), bool)
     shown[:, 50:] = False
     whole = np.array([[30.5, 10, 60, 30], [44, 40, 70, 60], [49, 70, 80, 90], [60, 10, 80, 30]])
-    boxes, classes = visible(whole, np.zeros(4, np.int64), height=100, width=100, shown=shown)
+    boxes, classes, _ = visible(whole, np.zeros(4, np.int64), height=100, width=100, shown=shown)
     assert boxes.tolist() == [[30.5, 10, 50, 30], [44, 40, 50, 60]], "slivers and what is hidden are gone"
     assert classes.tolist() == [0, -1], "a quarter of a crown is neither target nor background"
 
@@ -215,7 +215,9 @@ def test_a_turn_keeps_areas():
 def test_light_changes_pixels_and_no_box():
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 255, (SIDE, SIDE, 3), dtype=np.uint8)
-    patch = Patch(pixels, np.array([[10, 20, 40, 40]], np.float32), np.zeros(1, np.int64), None, 1.0)
+    patch = Patch(
+        pixels, np.array([[10, 20, 40, 40]], np.float32), np.zeros(1, np.int64), None, 1.0, np.array([[2, -1]])
+    )
     plain = [vary(patch, radiometry="none", equalised=False, seed=s) for s in range(8)]
     strong = [vary(patch, radiometry="strong", equalised=False, seed=s) for s in range(8)]
     assert all(np.array_equal(np.sort(p.pixels, axis=None), np.sort(pixels, axis=None)) for p in plain)

@@ -34,7 +34,7 @@ class Scripted:
             logits[:, index] = logit
         for index, values in self.moved.items():
             deltas[:, index] = torch.tensor(values)
-        return TrunkOutput([], logits, deltas)
+        return TrunkOutput([], logits, deltas, [])
 
     def attributes(self, pyramid: object, boxes: list[torch.Tensor]) -> list[dict[str, torch.Tensor]]:
         return [{} for _ in boxes]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -29,5 +30,14 @@ class Backend(Protocol):
             pixels: Uint8 ``[B, C, H, W]``, sides a multiple of the largest stride.
         """
 
-    def attributes(self, pyramid: list[Tensor], boxes: list[Tensor]) -> list[dict[str, Tensor]]:
-        """Return class probabilities ``[N, K]`` by attribute name for the boxes ``[N, 4]`` of each window."""
+    def attributes(self, out: TrunkOutput, boxes: Sequence[Tensor], *, size: tuple[int, int]) -> Mapping[str, Tensor]:
+        """Return what the attribute heads say about crowns.
+
+        Args:
+            out: What :meth:`trunk` returned for the batch.
+            boxes: Float32 ``[N_b, 4]`` for each window, in its pixels.
+            size: Height and width of the windows in pixels, without padding.
+
+        Returns:
+            Logits ``[N, K]`` by attribute, N the sum of N_b, the crowns of the windows one after the other.
+        """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -38,7 +39,7 @@ class EagerBackend:
         network = network.to(device=self._device, dtype=dtype)
         # Normalising bytes keeps single precision whatever the convolutions use.
         network.mean, network.std = network.mean.float(), network.std.float()
-        self._network: torch.nn.Module = network.to(memory_format=torch.channels_last)
+        self._network: Trunk = network.to(memory_format=torch.channels_last)
 
     @property
     def device(self) -> str:
@@ -56,10 +57,10 @@ class EagerBackend:
             out: TrunkOutput = self._network(torch.from_numpy(pixels).to(self._device))
             return out
 
-    def attributes(self, pyramid: list[Tensor], boxes: list[Tensor]) -> list[dict[str, Tensor]]:
-        """Return nothing for each window: this trunk has no attribute heads."""
-        del pyramid
-        return [{} for _ in boxes]
+    def attributes(self, out: TrunkOutput, boxes: Sequence[Tensor], *, size: tuple[int, int]) -> Mapping[str, Tensor]:
+        """Return the logits of each attribute; see :class:`treedet.models.backends.base.Backend`."""
+        with torch.inference_mode():
+            return self._network.say(out.body, boxes, size=size)
 
 
 def resolve_device(wanted: str) -> torch.device:
