@@ -15,6 +15,7 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 import albumentations as A
 import numpy as np
+import numpy.typing as npt
 
 from treedet.datasets.views import Patch
 
@@ -54,6 +55,25 @@ def _light(radiometry: str, *, equalised: bool) -> list[Any]:
         A.GaussNoise(std_range=(0.01, 0.05), p=0.2),
         A.ImageCompression(quality_range=(45, 95), p=0.2),
     ]
+
+
+@lru_cache(maxsize=4)
+def crop_pipeline(radiometry: str) -> A.Compose:
+    """Return flips, quarter turns and random light for pictures without boxes."""
+    return A.Compose([A.D4(p=1.0), *_light(radiometry, equalised=False)])
+
+
+def vary_crop(pixels: npt.NDArray[np.uint8], *, radiometry: str, seed: int) -> npt.NDArray[np.uint8]:
+    """Return a picture of a crown flipped, turned by quarters, and in another light.
+
+    Args:
+        pixels: Uint8 ``[H, W, 3]``.
+        radiometry: ``strong``, ``calm`` or ``none``.
+        seed: Seed of the draw.
+    """
+    compose = crop_pipeline(radiometry)
+    compose.set_random_seed(seed)
+    return np.asarray(compose(image=np.ascontiguousarray(pixels))["image"], np.uint8)
 
 
 def vary(patch: Patch, *, radiometry: str, equalised: bool, seed: int) -> Patch:
