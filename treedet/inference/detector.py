@@ -12,11 +12,11 @@ from typing import Any, Protocol
 import geopandas as gpd
 from shapely.geometry.base import BaseGeometry
 
-from treedet.core import crowns as crowns_table
 from treedet.core.crowns import CrownArrays
 from treedet.core.grid import Grid
+from treedet.core.palette import coloured_by
 from treedet.core.spec import ModelSpec
-from treedet.errors import ConfigError, CutCrownsWarning
+from treedet.errors import ConfigError, CutCrownsWarning, DeadShareWarning
 from treedet.inference.memory import run_in_memory
 from treedet.inference.options import PredictOptions
 from treedet.inference.output import Filters, Ledger, native_boxes, widest_cut_m
@@ -24,6 +24,7 @@ from treedet.inference.parts import RunFolder
 from treedet.inference.pipeline import Progress, run
 from treedet.inference.setup import Setup, prepare
 from treedet.inference.summary import Summary
+from treedet.inference.tally import ClassTally
 from treedet.models import model_file
 from treedet.models.backends.eager import EagerBackend, Precision
 from treedet.models.base import WindowDetector
@@ -31,6 +32,7 @@ from treedet.models.build import build, weights_of
 from treedet.models.network import NetworkDetector
 from treedet.models.trunk import Trunk
 from treedet.rasters.raster import Raster
+from treedet.vectors.crowns_writer import check_names
 from treedet.vectors.writers import WriteOptions, check_target, open_writer
 
 BUNDLED = "crowns.safetensors"
@@ -114,13 +116,12 @@ class Detector:
         filters = Filters(options, self.spec)
         with prepare(str(raster), self.model, options) as setup:
             found = run_in_memory(setup, self.model, watch=watch)
-            table = crowns_table.to_table(
-                found, setup.job.plan.grid, self.spec.labels, source=str(raster), crs=setup.crs
-            )
-            kept = filters.keep(table)
-            table = table[kept].reset_index(drop=True)
-            _warn_cut(widest_cut_m(found.take(kept), setup.job.plan), setup)
-        return table.assign(crown_id=range(1, len(table) + 1)).astype({"crown_id": "int64"})
+            kept, table = filters.table(found, setup, first_id=1)
+            _warn_cut(widest_cut_m(kept, setup.job.plan), setup)
+            tally = ClassTally(self.spec.labels, setup.job.plan.grid, min_p=options.min_p)
+            tally.add(found)
+            _warn_dead(tally.cautions)
+        return table
 
     def predict_to_file(
         self,
@@ -153,6 +154,9 @@ class Detector:
         output = Path(output)
         check_target(output, overwrite=overwrite, schema=self.spec.labels)
         filters = Filters(options, self.spec)
+        check_names(filters.probabilities, output)
+        colour_by = coloured_by(self.spec.labels.attributes, options.colour_by)
+        write_options = WriteOptions(overwrite=overwrite, shape=options.shape, colour_by=colour_by)
         with prepare(str(raster), self.model, options) as setup, RunFolder(output) as folder:
             if observer is not None:
                 observer.begin(setup.raster, setup.job.aoi, setup.job.plan.grid)
@@ -160,8 +164,7 @@ class Detector:
             before = folder.open_detections(first - 1) if first else None
             run(setup.raster, self.model, setup.job, folder, first_row=first, open_=before, watch=watch)
             started = time.perf_counter()
-            ledger = Ledger(setup.job.plan)
-            write_options = WriteOptions(overwrite=overwrite, shape=options.shape)
+            ledger = Ledger(setup.job.plan, self.spec.labels, min_p=options.min_p)
             with open_writer(
                 output,
                 schema=self.spec.labels,
@@ -171,8 +174,10 @@ class Detector:
             ) as writer:
                 for part, facts in folder.parts():
                     kept, table = filters.table(part, setup, first_id=ledger.crowns + 1)
-                    ledger.add(kept, facts)
-                    if len(table):
+                    # A part without rows may be the only one, and then tells the file its columns.
+                    first_part = not ledger.crowns
+                    ledger.add(part, kept, facts)
+                    if len(table) or first_part:
                         writer.append(table, native_boxes(kept.boxes, setup))
                     if observer is not None:
                         observer.observe(kept, setup.job.plan.grid)
@@ -181,6 +186,7 @@ class Detector:
                 writer.finish(summary.to_dict())
             folder.remove()
             _warn_cut(summary.cure_m, setup)
+            _warn_dead(summary.cautions)
         return summary
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
@@ -206,3 +212,8 @@ def _warn_cut(widest_m: float, setup: Setup) -> None:
             CutCrownsWarning,
             stacklevel=3,
         )
+
+
+def _warn_dead(cautions: tuple[str, ...]) -> None:
+    for caution in cautions:
+        warnings.warn(caution, DeadShareWarning, stacklevel=3)
