@@ -161,7 +161,13 @@ def _plots(
         if options.crops is None:
             raise ConfigError(f"{NONE} for RASTER and CROWNS needs --crops, a folder of crown pictures")
         return [], None
-    truth = TruthOptions(columns=options.columns, crs=options.crs, diameter=options.diameter, drop=options.drop)
+    truth = TruthOptions(
+        columns=options.columns,
+        crs=options.crs,
+        diameter=options.diameter,
+        drop=options.drop,
+        values=options.values,
+    )
 
     def paired(rasters: str | list[str], annotation: str) -> list[AnnotatedRaster]:
         return pair(rasters, annotation, aoi=options.aoi, gsd=options.gsd, bands=options.bands, truth=truth)
@@ -188,6 +194,7 @@ def _recipe(options: TrainOptions) -> Recipe:
             options.crops,
             attribute=options.crops_attribute,
             gsd=options.crops_gsd,
+            values=options.values.get(options.crops_attribute),
             drop=options.drop,
         )
     return Recipe(
