@@ -221,10 +221,7 @@ def _assemble(
         "label": _categories(crowns.classes, schema.classes),
         "score": crowns.scores.astype(np.float32),
     }
-    for name, classes in schema.attributes.items():
-        p = crowns.attributes[name]
-        values[name] = _categories(said(p, min_p=min_p), classes)
-        values[f"{name}_p"] = p.max(axis=1, initial=0.0).astype(np.float32)
+    values |= _attribute_columns(crowns.attributes, schema, min_p)
     values |= {
         "area_m2": (wide_m * high_m).astype(np.float32),
         "crown_m2": (math.pi / 4 * wide_m * high_m).astype(np.float32),
@@ -235,6 +232,35 @@ def _assemble(
     }
     table = gpd.GeoDataFrame(values, geometry=polygons.to_numpy(), crs=polygons.crs)
     return table[columns(schema)]
+
+
+def with_attributes(
+    table: gpd.GeoDataFrame,
+    values: Mapping[str, npt.NDArray[np.float32]],
+    schema: LabelSchema,
+    *,
+    min_p: float | None = None,
+) -> gpd.GeoDataFrame:
+    """Return a table with what is said about each of its crowns; attribute columns that it had are replaced.
+
+    Args:
+        table: Crowns, with any columns.
+        values: Float32 ``[N, K]`` probabilities by attribute.
+        schema: Names of their classes.
+        min_p: Least probability of a value; see :func:`said`.
+    """
+    return table.assign(**_attribute_columns(values, schema, min_p))
+
+
+def _attribute_columns(
+    values: Mapping[str, npt.NDArray[np.float32]], schema: LabelSchema, min_p: float | None
+) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, classes in schema.attributes.items():
+        p = values[name]
+        found[name] = _categories(said(p, min_p=min_p), classes)
+        found[f"{name}_p"] = p.max(axis=1, initial=0.0).astype(np.float32)
+    return found
 
 
 def _categories(codes: npt.NDArray[np.int64], names: tuple[str, ...]) -> pd.Categorical[str]:
