@@ -72,6 +72,8 @@ class HeadFacts:
     Attributes:
         counts: Training crowns by class name, in the order of the schema.
         temperature: Divides the head's logits before the softmax (calibration, Guo et al. 2017).
+        offsets: Added to the logits of a class after that, by its name; 0 where none is named. Makes probabilities
+            hold where classes are as frequent as in use rather than in training (Saerens et al. 2002).
 
     Raises:
         ConfigError: The temperature is not a positive number.
@@ -79,10 +81,13 @@ class HeadFacts:
 
     counts: Mapping[str, int] = field(default_factory=dict)
     temperature: float = 1.0
+    offsets: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.temperature) and self.temperature > 0):
             raise ConfigError(f"the temperature of a head must be a positive number, found {self.temperature}")
+        if wrong := [name for name, offset in self.offsets.items() if not math.isfinite(offset)]:
+            raise ConfigError(f"offsets of a head must be numbers, found {self.offsets[wrong[0]]} for {wrong[0]!r}")
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.optimize import minimize_scalar
+from scipy.optimize import minimize, minimize_scalar
 from scipy.special import expit, logit, logsumexp
 
 from treedet.errors import ConfigError
@@ -111,38 +111,52 @@ def fit_temperature(confidence: npt.NDArray[np.floating[Any]], correct: Bools) -
     return float(np.exp(found.x))
 
 
-def fit_softmax_temperature(probabilities: npt.NDArray[np.floating[Any]], classes: npt.NDArray[np.int64]) -> float:
-    """Return the temperature that makes the true classes most probable (Guo et al. 2017).
+def fit_softmax(
+    probabilities: npt.NDArray[np.floating[Any]],
+    classes: npt.NDArray[np.int64],
+    *,
+    prior: Sequence[float] | None = None,
+) -> tuple[float, Floats]:
+    """Return the temperature, and the offsets of logits, that make the true classes most probable.
 
-    Minimises the negative log-likelihood of ``softmax(log(p) / T)``, which has one minimum. The most probable class
-    stays what it was.
+    Minimises the negative log-likelihood of ``softmax(log(p) / T + b)``. Without a prior b is 0, and the most
+    probable class stays what it was (temperature scaling, Guo et al. 2017). With one, crowns are weighted so that
+    classes are as frequent as it says, and b is fitted too (bias-corrected temperature scaling, Alexandari et al. 2020).
 
     Args:
         probabilities: Float ``[N, K]``, rows that add up to 1.
-        classes: Int64 ``[N]``, the true class of each.
+        classes: Int64 ``[N]``, the true class of each; with a prior every class occurs.
+        prior: Share of each class where the probabilities shall hold.
 
     Returns:
-        0.05 to 20.
+        T, 0.05 to 20, and b, float64 ``[K]`` with a mean of 0.
 
     Raises:
-        ConfigError: No rows.
+        ConfigError: No rows, or a class without a row though it has a share.
 
     >>> sure = np.array([[0.99, 0.01]] * 4)  # sure of 0.99, right at 0.75
-    >>> round(fit_softmax_temperature(sure, np.array([0, 0, 0, 1])), 2)
+    >>> round(fit_softmax(sure, np.array([0, 0, 0, 1]))[0], 2)
     4.18
     """
-    if not len(classes):
-        raise ConfigError("a temperature can not be fitted without crowns; hold out some with a known class")
+    count = np.bincount(classes, minlength=probabilities.shape[1])
+    if not len(classes) or (prior is not None and (count == 0).any()):
+        raise ConfigError(
+            f"probabilities can not be calibrated on {count.tolist()} crowns by class; hold out some of each class"
+        )
     logits = np.log(np.clip(np.asarray(probabilities, np.float64), SURE, 1.0))
-    rows = np.arange(len(classes))
+    rows, k = np.arange(len(classes)), logits.shape[1]
+    weights = np.ones(len(classes)) if prior is None else (np.asarray(prior) / count)[classes]
+    weights = weights / weights.sum()
 
-    def loss(log_temperature: float) -> float:
-        scaled = logits / np.exp(log_temperature)
-        return float((logsumexp(scaled, axis=1) - scaled[rows, classes]).mean())
+    def loss(x: npt.NDArray[np.float64]) -> float:
+        scaled = logits / np.exp(x[0]) + np.concatenate([x[1:], np.zeros(k - len(x) + 1)])
+        return float((weights * (logsumexp(scaled, axis=1) - scaled[rows, classes])).sum())
 
     low, high = np.log(TEMPERATURES)
-    found = minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-6})
-    return float(np.exp(found.x))
+    free = 0 if prior is None else k - 1
+    found = minimize(loss, np.zeros(1 + free), bounds=[(low, high)] + [(-20.0, 20.0)] * free, method="L-BFGS-B").x
+    offsets = np.concatenate([found[1:], np.zeros(k - free)])
+    return float(np.exp(found[0])), np.asarray(offsets - offsets.mean())
 
 
 def with_temperature(confidence: npt.NDArray[np.floating[Any]], temperature: float) -> Floats:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from treedet.core.spec import ModelSpec
+from treedet.core.spec import HeadFacts, ModelSpec
 from treedet.models.pooling import crown_cells, pool_crowns
 
 FINEST = 3
@@ -126,8 +126,10 @@ def _block(before: int, after: int) -> tuple[nn.Module, ...]:
 
 
 def probabilities(logits: Mapping[str, Tensor], spec: ModelSpec) -> dict[str, Tensor]:
-    """Return the probability of each class ``[N, K]`` by attribute, calibrated by each head's temperature."""
-    return {
-        name: (values / (spec.heads[name].temperature if name in spec.heads else 1.0)).softmax(dim=1)
-        for name, values in logits.items()
-    }
+    """Return the probability of each class ``[N, K]`` by attribute, calibrated by what is known about each head."""
+    found = {}
+    for name, values in logits.items():
+        facts = spec.heads.get(name, HeadFacts())
+        offsets = [facts.offsets.get(one, 0.0) for one in spec.labels.attributes[name]]
+        found[name] = (values / facts.temperature + values.new_tensor(offsets)).softmax(dim=1)
+    return found

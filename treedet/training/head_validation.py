@@ -12,7 +12,7 @@ from treedet.core.spec import HeadFacts, ModelSpec
 from treedet.datasets.crops import CropSet, canvases
 from treedet.datasets.split import Part
 from treedet.inference.describe import describe_boxes
-from treedet.metrics.calibration import fit_softmax_temperature
+from treedet.metrics.calibration import fit_softmax
 from treedet.models.backends.eager import EagerBackend, Precision
 from treedet.models.network import NetworkDetector
 from treedet.models.trunk import Trunk
@@ -129,19 +129,31 @@ def macro_f1(known: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float32
     return float((2 * right[occurs] / both[occurs]).mean())
 
 
-def calibrated_heads(spec: ModelSpec, said: SaidCrowns, names: Sequence[str]) -> dict[str, HeadFacts]:
-    """Return what a model file says about heads, with temperatures fitted on crowns held out.
+def calibrated_heads(
+    spec: ModelSpec,
+    said: SaidCrowns,
+    names: Sequence[str],
+    *,
+    priors: Mapping[str, Mapping[str, float]] | None = None,
+) -> dict[str, HeadFacts]:
+    """Return what a model file says about heads, with their calibration fitted on crowns held out.
 
     Args:
         spec: Of the model that was asked; its heads have a temperature of 1.
         said: What it said.
         names: Heads to calibrate, those with at least ``LEAST_LABELS`` labels held out.
+        priors: Share of each class where probabilities shall hold, by attribute; by default that of the crowns held
+            out.
     """
     found = dict(spec.heads)
     for name in names:
         known, probabilities = said.of(name)
         if len(known) >= LEAST_LABELS:
-            found[name] = replace(found[name], temperature=fit_softmax_temperature(probabilities, known))
+            prior = (priors or {}).get(name)
+            shares = None if prior is None else [prior[one] for one in said.schema[name]]
+            temperature, offsets = fit_softmax(probabilities, known, prior=shares)
+            by_class = {} if prior is None else dict(zip(said.schema[name], offsets.tolist(), strict=True))
+            found[name] = replace(found[name], temperature=temperature, offsets=by_class)
     return found
 
 

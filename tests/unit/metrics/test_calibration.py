@@ -4,7 +4,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from treedet.errors import ConfigError
-from treedet.metrics.calibration import detections_correct, fit_temperature, reliability, with_temperature
+from treedet.metrics.calibration import (
+    detections_correct,
+    fit_softmax,
+    fit_temperature,
+    reliability,
+    with_temperature,
+)
 from treedet.metrics.paired import PairedCrowns
 
 
@@ -110,3 +116,28 @@ def test_a_crown_of_another_class_is_right_only_where_classes_do_not_matter() ->
     assert detections_correct([raster])[1].tolist() == [True]
     assert detections_correct([raster], by_class=True)[1].tolist() == [False]
     assert len(detections_correct([])[0]) == 0
+
+
+def test_a_prior_moves_probabilities_to_where_classes_are_as_frequent():
+    rng = np.random.default_rng(0)
+    classes = (rng.random(20_000) < 0.4).astype(np.int64)
+    evidence = rng.normal(classes * 2.0 - 1.0, 1.0)  # log odds of 2 * evidence where both are as frequent
+    odds = np.exp(2 * evidence) * 0.4 / 0.6
+    p = np.stack([1 / (1 + odds), odds / (1 + odds)], axis=1)
+    temperature, offsets = fit_softmax(p, classes, prior=(0.9, 0.1))
+    assert temperature == pytest.approx(1, abs=0.05)
+    assert offsets[1] - offsets[0] == pytest.approx(np.log(0.1 / 0.9) - np.log(0.4 / 0.6), abs=0.07)
+    assert offsets.sum() == pytest.approx(0, abs=1e-9)
+
+
+def test_without_a_prior_the_most_probable_class_stays():
+    p = np.random.default_rng(1).dirichlet(np.ones(4), 200)
+    temperature, offsets = fit_softmax(p, p.argmax(axis=1))
+    assert not offsets.any()
+    assert temperature < 1  # always right: the scores promised too little
+
+
+@pytest.mark.parametrize(("classes", "prior"), [([], None), ([0, 0, 0], (0.5, 0.5))])
+def test_a_softmax_is_not_calibrated_on_nothing(classes, prior):
+    with pytest.raises(ConfigError, match="hold out some of each class"):
+        fit_softmax(np.full((len(classes), 2), 0.5), np.array(classes, np.int64), prior=prior)

@@ -96,6 +96,8 @@ def test_probabilities_add_up_and_follow_the_temperature():
     mild = probabilities(logits, replace(spec, heads={"species": HeadFacts(temperature=4.0)}))["species"]
     torch.testing.assert_close(plain, torch.softmax(logits["species"], dim=1))
     torch.testing.assert_close(mild, torch.softmax(logits["species"] / 4, dim=1))
+    moved = probabilities(logits, replace(spec, heads={"species": HeadFacts(offsets={"BEPE": 3.0})}))["species"]
+    torch.testing.assert_close(moved, torch.softmax(torch.tensor([[2.0, 0.0, 2.0]]), dim=1))
 
 
 def test_a_window_without_detections_gives_empty_probabilities():

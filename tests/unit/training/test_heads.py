@@ -28,16 +28,18 @@ from treedet.training.plan import Recipe, make_plan
 
 COLOURS = {"alive": (40, 160, 40), "dead": (170, 170, 170)}
 QUICK = TrainConfig(
-    epochs=2,
-    windows_per_epoch=16,
+    epochs=1,
+    windows_per_epoch=8,
     batch_size=4,
     workers=0,
     precision="32-true",
     warmup_steps=1,
     learning_rate=5e-3,
     freeze="trunk",
-    samples=SampleConfig(window_px=128, radiometry="none", empty=0.0, mosaic=0.0, turn=0.0),
+    samples=SampleConfig(window_px=96, radiometry="none", empty=0.0, mosaic=0.0, turn=0.0),
 )
+LONGER = replace(QUICK, epochs=4)
+"""Enough to tell green from grey."""
 
 
 def squares(tmp_path, *, labels=("alive", "dead"), known=1.0, name="stand", attribute="status"):
@@ -81,7 +83,7 @@ def starting(attributes=None, **changes) -> Detector:
 
 def test_heads_alone_learn_and_the_detection_stays_bit_by_bit(tmp_path):
     start = starting()
-    result = fine_tune(start, [squares(tmp_path)], config=replace(QUICK, epochs=6))
+    result = fine_tune(start, [squares(tmp_path)], config=LONGER)
     before, after = start.trunk.state_dict(), result.detector.trunk.state_dict()
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
     spec = result.detector.spec
@@ -97,7 +99,7 @@ def test_heads_alone_learn_and_the_detection_stays_bit_by_bit(tmp_path):
 
 def test_given_crowns_are_described_and_found_ones_say_the_same_kind_of_thing(tmp_path):
     plot = squares(tmp_path)
-    result = fine_tune(starting(), [plot], config=replace(QUICK, epochs=6), recipe=Recipe(validation_share=0.0))
+    result = fine_tune(starting(), [plot], config=LONGER, recipe=Recipe(validation_share=0.0))
     bare = plot.crowns.drop(columns=["status", "status_p"])
     said = result.detector.describe(plot.path, bare)
     assert (said["status"].astype(str) == plot.crowns["status"].astype(str)).mean() > 0.95
@@ -168,14 +170,14 @@ def test_heads_alone_do_not_ask_whether_the_annotation_is_complete(tmp_path, mon
 
 
 def test_a_stopped_run_of_heads_goes_on_to_the_same_weights(tmp_path):
-    plot, config = squares(tmp_path), replace(QUICK, epochs=3)
+    plot, config = squares(tmp_path), replace(QUICK, epochs=2)
     straight = fine_tune(starting(), [plot], config=config, run=tmp_path / "straight")
 
     class Stop(Exception):  # noqa: N818 - not an error
         pass
 
     def stop(progress):
-        if progress.step == 6:
+        if progress.step == 3:
             raise Stop
 
     with pytest.raises(Stop):
@@ -214,7 +216,7 @@ def crops(tmp_path):
 
 def test_crops_alone_train_a_head(tmp_path):
     start = starting()
-    result = fine_tune(start, [], config=replace(QUICK, epochs=6), recipe=Recipe(crops=crops(tmp_path)))
+    result = fine_tune(start, [], config=LONGER, recipe=Recipe(crops=crops(tmp_path)))
     assert all(
         torch.equal(result.detector.trunk.state_dict()[name], tensor)
         for name, tensor in start.trunk.state_dict().items()
