@@ -55,13 +55,13 @@ CROWNS = 100
 SIDES = (416, 1536)
 """Windows timed: one of 400 px with its padding, and the model's largest."""
 SPECIES = TrainConfig(
-    epochs=30,
+    epochs=16,
     windows_per_epoch=96,
     batch_size=8,
     freeze="trunk",
     patience=0,
     # Plots of 200 px fill a window of 256; the last epochs look as the plots do.
-    samples=SampleConfig(window_px=256, empty=0.0, calm_from=20),
+    samples=SampleConfig(window_px=256, empty=0.0, calm_from=11),
     heads=HeadConfig(balance="logits", strength=0.5),
 )
 

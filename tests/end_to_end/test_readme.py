@@ -20,6 +20,7 @@ WRITTEN = {
     "README.md": {"crowns.gpkg", "crowns.parquet"},
     "fine-tuning.md": {"stand.safetensors"},
     "evaluation.md": {"report"},
+    "attributes.md": set(),
 }
 """Files that the example of each page leaves behind."""
 

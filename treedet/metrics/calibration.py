@@ -121,7 +121,8 @@ def fit_softmax(
 
     Minimises the negative log-likelihood of ``softmax(log(p) / T + b)``. Without a prior b is 0, and the most
     probable class stays what it was (temperature scaling, Guo et al. 2017). With one, crowns are weighted so that
-    classes are as frequent as it says, and b is fitted too (bias-corrected temperature scaling, Alexandari et al. 2020).
+    classes are as frequent as it says, and b is fitted too (bias-corrected temperature scaling, Alexandari et al.
+    2020).
 
     Args:
         probabilities: Float ``[N, K]``, rows that add up to 1.
