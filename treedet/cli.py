@@ -284,7 +284,8 @@ def _after_interrupt(arguments: Sequence[str]) -> str:
 def _call(parsed: Namespace) -> None:
     name = parsed.subcommand
     command = COMMANDS[name]
-    values: dict[str, Any] = vars(parsed[name]).copy()
+    # Not vars(): a namespace has a method values(), so it keeps an option of that name under another.
+    values: dict[str, Any] = dict(parsed[name].items(branches=True, nested=False))
     values.pop("config", None)
     for parameter, options in command.options.items():
         values[parameter] = options(**{f.name: values.pop(f.name) for f in fields(options)})

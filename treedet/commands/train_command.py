@@ -144,7 +144,13 @@ def run(
 def _plots(
     raster: str, crowns: str, options: TrainOptions
 ) -> tuple[list[AnnotatedRaster], list[AnnotatedRaster] | None]:
-    truth = TruthOptions(columns=options.columns, crs=options.crs, diameter=options.diameter, drop=options.drop)
+    truth = TruthOptions(
+        columns=options.columns,
+        crs=options.crs,
+        diameter=options.diameter,
+        drop=options.drop,
+        values=options.values,
+    )
 
     def paired(rasters: str | list[str], annotation: str) -> list[AnnotatedRaster]:
         return pair(rasters, annotation, aoi=options.aoi, gsd=options.gsd, bands=options.bands, truth=truth)

@@ -18,6 +18,8 @@ class TrainOptions:
         partial: The annotation is not complete: what the starting model confidently finds besides is left out.
         complete: The annotation is complete: ground without a crown is background, whatever the starting model says.
         columns: Columns of the annotation by our names, such as label: SP_CODE.
+        values: Classes of the values in these columns, such as status: {Live: alive, Downed: null}; null is a
+            missing label, and of label leaves the row out. By default values are classes as they are.
         crs: CRS of the annotation, overriding what its file says.
         diameter: Crown diameter in metres for annotation in points.
         drop: Leave out rows of the annotation that can not be used, instead of stopping.
@@ -38,6 +40,7 @@ class TrainOptions:
     partial: bool = False
     complete: bool = False
     columns: Mapping[str, str] = field(default_factory=dict)
+    values: Mapping[str, Mapping[str, str | None]] = field(default_factory=dict)
     crs: str | None = None
     diameter: float | None = None
     drop: bool = False

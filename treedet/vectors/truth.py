@@ -23,6 +23,7 @@ from treedet.vectors.truth_columns import Said, filled, what_columns_say
 from treedet.vectors.truth_formats import open_rows
 from treedet.vectors.truth_rows import Rows, repeated, usable
 from treedet.vectors.truth_table import CrownRows
+from treedet.vectors.truth_values import value_maps
 
 logger = logging.getLogger("treedet")
 
@@ -38,6 +39,11 @@ class TruthOptions:
         diameter: Metres; crown diameter of points without a column of diameters.
         drop: Leave out rows that can not be used instead of raising.
         points: Points stay points (stems, street trees) and need no diameter; polygons are crowns as ever.
+        values: What values of a column are called as classes, by attribute or ``label``:
+            ``{"status": {"Live": "alive", "Standing dead": "dead", "Downed": None}}``. None is a missing label, and
+            under ``label`` leaves the row out. Without a map values are taken as they are. Once there is one, a value
+            that is neither a key of it nor one of its classes is an error, or a missing label with ``drop``. Values
+            are compared as they are written, then without case where that says the same.
     """
 
     columns: Mapping[str, str] = field(default_factory=dict)
@@ -45,8 +51,10 @@ class TruthOptions:
     diameter: float | None = None
     drop: bool = False
     points: bool = False
+    values: Mapping[str, Mapping[str, str | None]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "values", value_maps(self.values))
         if self.diameter is not None and not (math.isfinite(self.diameter) and self.diameter > 0):
             raise ConfigError(f"diameter must be a positive number of metres, found {self.diameter}")
         if self.points and self.diameter is not None:
@@ -134,7 +142,7 @@ def annotated_crowns(
     may_be_none = scores is not None or bool(rows.images)
     if not len(rows) and not may_be_none:
         raise CrownsError(f"{rows.path} holds no crown; give the file that holds the annotation")
-    said = what_columns_say(rows, options.columns)
+    said = what_columns_say(rows, options.columns, options.values, drop=options.drop)
     shapes = usable(rows, drop=options.drop)
     labels, kept, notices = filled(said, rows, shapes.kept, drop=options.drop)
     notices = [*rows.notices, *said.notices, *shapes.notices, *notices]

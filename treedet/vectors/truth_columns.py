@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,18 @@ from treedet.vectors.box_rows import DEFAULT_LABEL
 from treedet.vectors.columns import Layout
 from treedet.vectors.layers import layout_of
 from treedet.vectors.truth_rows import Rows
+from treedet.vectors.truth_values import (
+    NO_LABEL,
+    UNKNOWN,
+    Mapped,
+    ValueMap,
+    accepted,
+    hint,
+    mapped,
+    missing_for,
+    shown,
+    strange_values,
+)
 
 CLASS_NAMES = ("label", "class", "category", "classname")
 ATTRIBUTE_NAMES: Mapping[str, tuple[str, ...]] = {
@@ -26,8 +38,6 @@ DIAMETER_NAMES = ("diameter_m", "crown_diameter", "crown_diam")
 PLACES = ("x", "y")
 NOT_ATTRIBUTES = ("label", "diameter", *PLACES)
 """Keys of ``columns`` that are no attributes."""
-UNKNOWN = ("", "unknown", "null", "<null>", "none", "nan", "n/a")
-NO_LABEL = ("", "null", "<null>", "nan")
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +50,7 @@ class Said:
         attributes: Object ``[N]`` by attribute; None where it is not known.
         declared: Names by attribute that the file declares.
         diameters: Float64 ``[N]`` metres, NaN where nothing is said; None without such a column.
+        left_out: Bool ``[N]``: rows that are no crowns, since a map of values says nothing else of their class.
         notices: What was recognised and assumed.
     """
 
@@ -48,51 +59,117 @@ class Said:
     attributes: Mapping[str, npt.NDArray[np.object_]]
     declared: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     diameters: npt.NDArray[np.float64] | None = None
+    left_out: npt.NDArray[np.bool_] | None = None
     notices: tuple[str, ...] = ()
 
 
-def what_columns_say(rows: Rows, columns: Mapping[str, str]) -> Said:
+def what_columns_say(
+    rows: Rows, columns: Mapping[str, str], values: Mapping[str, ValueMap] | None = None, *, drop: bool = False
+) -> Said:
     """Find label, attributes and diameter among the columns of a file.
 
     Args:
         rows: The file's rows.
         columns: Names asked for, ours to the file's.
+        values: What values of a column are called as classes, by attribute or ``label``; an attribute that
+            ``columns`` does not name has the column of its own name.
+        drop: Take values that such a map says nothing about as missing instead of raising.
 
     Raises:
-        MissingColumnError: A column asked for is absent.
-        CrownsError: Two columns can be the class.
-        ConfigError: An attribute asked for has a name that is taken.
+        MissingColumnError: A column asked for is absent, or an attribute whose values are mapped has none.
+        CrownsError: Two columns can be the class, or a map of values says nothing about one.
+        ConfigError: An attribute asked for has a name that is taken, or two have the same.
     """
-    table, notices = rows.columns, []
+    table = rows.columns
+    notices: list[str] = []
+    values = values or {}
     layout = layout_of(dict(rows.metadata))
+    check_attributes([*columns, *values])
     for ours, theirs in columns.items():
-        _check(ours, theirs, rows)
+        _check_column(ours, theirs, rows)
     label = _class_column(rows, columns)
-    if label is None:
-        notices.append(f"{rows.path}: no class column and none asked for; every row is {DEFAULT_LABEL!r}")
-        labels = np.full(len(rows), DEFAULT_LABEL, dtype=object)
-    else:
-        if label not in ("label", columns.get("label")):
-            notices.append(f"{rows.path}: column {label!r} is taken as the class")
-        labels = texts(table[label], missing=NO_LABEL)
+    found = _attribute_columns(rows, columns, values, layout, taken=label)
+    if lacking := [name for name in values if (label if name == "label" else found.get(name)) is None]:
+        raise _no_column(lacking[0], rows)
+    labels, left_out = _labels(label, columns, values, rows, notices, drop=drop)
     attributes = {}
-    for ours, theirs in _attribute_columns(rows, columns, layout, taken=label).items():
+    for ours, theirs in found.items():
         if ours != theirs and ours not in columns:
             notices.append(f"{rows.path}: column {theirs!r} is taken as {ours}")
-        attributes[ours] = texts(table[theirs], missing=UNKNOWN)
+        if ours in values:
+            attributes[ours] = _as_classes(ours, theirs, values[ours], rows, notices, drop=drop).classes
+        else:
+            attributes[ours] = texts(table[theirs], missing=UNKNOWN)
+    # What a run stored are names before a map.
+    stored = {} if layout is None else {n: c for n, c in layout.attributes.items() if n in found and n not in values}
     diameter = columns.get("diameter") or _first(table, DIAMETER_NAMES)
     return Said(
         labels,
-        layout.classes if layout is not None else (),
+        layout.classes if layout is not None and "label" not in values else (),
         attributes,
-        {name: names for name, names in layout.attributes.items() if name in attributes} if layout else {},
+        stored,
         None if diameter is None else _metres(table[diameter], rows),
+        left_out,
         tuple(notices),
+    )
+
+
+def _labels(
+    column: str | None,
+    columns: Mapping[str, str],
+    values: Mapping[str, ValueMap],
+    rows: Rows,
+    notices: list[str],
+    *,
+    drop: bool,
+) -> tuple[npt.NDArray[np.object_], npt.NDArray[np.bool_] | None]:
+    """Return the class of each row, and the rows that a map of values leaves out, None without one."""
+    if column is None:
+        notices.append(f"{rows.path}: no class column and none asked for; every row is {DEFAULT_LABEL!r}")
+        return np.full(len(rows), DEFAULT_LABEL, dtype=object), None
+    if column not in ("label", columns.get("label")):
+        notices.append(f"{rows.path}: column {column!r} is taken as the class")
+    if "label" not in values:
+        return texts(rows.columns[column], missing=NO_LABEL), None
+    said = _as_classes("label", column, values["label"], rows, notices, drop=drop)
+    if said.nulled.any():
+        notices.append(f"{rows.path}: {rows.listed(said.nulled)} left out by values ({said.nulled.sum()} in all)")
+    return said.classes, said.nulled | said.strange
+
+
+def _as_classes(ours: str, theirs: str, mapping: ValueMap, rows: Rows, notices: list[str], *, drop: bool) -> Mapped:
+    """Return a column as classes, and add to the notices what that passed over."""
+    words = texts(rows.columns[theirs], missing=())
+    found = mapped(words, mapping, missing=missing_for(ours))
+    if found.unused:
+        notices.append(
+            f"{rows.path}: column {theirs!r} never says {shown(found.unused)}, which values names for {ours}"
+        )
+    if found.strange.any():
+        strange = strange_values(words, found)
+        what = f"{rows.path}: column {theirs!r} says {shown(strange)} in {rows.listed(found.strange)}"
+        if not drop:
+            raise CrownsError(
+                f"{what}, which values does not name for {ours}; accepted are {accepted(mapping)}: add it to values= "
+                f"({hint(ours, strange[0], mapping)}), map it to null to leave it out, or leave out all such with "
+                "drop=True (--drop)"
+            )
+        notices.append(f"{what} ({found.strange.sum()} in all), left out: values does not name it for {ours}")
+    return found
+
+
+def _no_column(name: str, rows: Rows) -> MissingColumnError:
+    has = [str(column) for column in rows.columns.columns] or "none (a Shapefile has them in .dbf)"
+    return MissingColumnError(
+        f"{rows.path} has no column for {name}, whose values are to be mapped; it has {has}: name it in columns= "
+        f"(--columns.{name} CODE), or take {name} out of values="
     )
 
 
 def filled(said: Said, rows: Rows, kept: npt.NDArray[np.bool_], *, drop: bool) -> tuple[Any, Any, list[str]]:
     """Give rows without label the one class that a file has.
+
+    Rows that a map of values leaves out are none.
 
     Args:
         said: What the columns say.
@@ -106,6 +183,8 @@ def filled(said: Said, rows: Rows, kept: npt.NDArray[np.bool_], *, drop: bool) -
     Raises:
         CrownsError: Labels are missing and the file has several classes.
     """
+    if said.left_out is not None:
+        kept = kept & ~said.left_out
     empty = kept & pd.isna(said.labels)
     if not empty.any():
         return said.labels, kept, []
@@ -136,12 +215,33 @@ def texts(column: pd.Series[Any], *, missing: tuple[str, ...]) -> npt.NDArray[np
     return np.asarray(words.astype(object).mask(unknown.to_numpy(dtype=bool), None).to_numpy(), dtype=object)
 
 
-def _check(ours: str, theirs: str, rows: Rows) -> None:
-    if ours not in NOT_ATTRIBUTES and (ours in RESERVED or ours.endswith("_p") or not ours.isidentifier()):
-        raise ConfigError(
-            f"columns: {ours!r} can not be an attribute; accepted are label, diameter, x, y, and plain words that "
-            "are no column of the crowns table and do not end in '_p'"
-        )
+def check_attributes(names: Sequence[str]) -> None:
+    """Refuse names that no attribute may have; the case of letters tells none apart, since formats do not.
+
+    Args:
+        names: Keys of ``columns`` and ``values``, label, diameter and places included.
+
+    Raises:
+        ConfigError: A name is one of the table's own, ends in ``_p``, is no plain word, or is there twice.
+    """
+    spelled: dict[str, str] = {}
+    for name in names:
+        if name in NOT_ATTRIBUTES:
+            continue
+        fold = name.casefold()
+        if fold in RESERVED or fold.endswith("_p") or not name.isidentifier():
+            raise ConfigError(
+                f"columns: {name!r} can not be an attribute; accepted are label, diameter, x, y, and plain words "
+                "that are no column of the crowns table and do not end in '_p'"
+            )
+        if (other := spelled.setdefault(fold, name)) != name:
+            raise ConfigError(
+                f"columns: two attributes have the same name, {other!r} and {name!r}: formats do not tell case "
+                "apart; rename one"
+            )
+
+
+def _check_column(ours: str, theirs: str, rows: Rows) -> None:
     if ours not in PLACES and theirs not in rows.columns.columns:
         raise absent(theirs, ours, rows.columns, rows.path)
 
@@ -172,18 +272,27 @@ def _class_column(rows: Rows, columns: Mapping[str, str]) -> str | None:
 
 
 def _attribute_columns(
-    rows: Rows, columns: Mapping[str, str], layout: Layout | None, *, taken: str | None
+    rows: Rows, columns: Mapping[str, str], values: Iterable[str], layout: Layout | None, *, taken: str | None
 ) -> dict[str, str]:
     """Return the file's column of each attribute: those asked for, those a run stored, then common names."""
     found = {ours: theirs for ours, theirs in columns.items() if ours not in NOT_ATTRIBUTES}
+    spelled = {name.casefold() for name in found}
+
+    def add(ours: str, theirs: str | None) -> None:
+        if theirs is not None and theirs != taken and ours.casefold() not in spelled:
+            found[ours] = theirs
+            spelled.add(ours.casefold())
+
+    for name in values:
+        add(name, _first(rows.columns, (name.lower(),)))
     stored = layout.attributes if layout is not None else Layout.of_table(rows.columns.head(0)).attributes
     for name in stored:
-        if name in rows.columns.columns and name != taken:
-            found.setdefault(name, name)
+        if name in rows.columns.columns:
+            add(name, name)
     for ours, names in ATTRIBUTE_NAMES.items():
         theirs = _first(rows.columns, names)
-        if theirs is not None and theirs != taken and theirs not in found.values():
-            found.setdefault(ours, theirs)
+        if theirs not in found.values():
+            add(ours, theirs)
     return found
 
 
