@@ -34,17 +34,18 @@ def pipeline(radiometry: str, *, equalised: bool) -> A.Compose:
     )
 
 
-def _light(radiometry: str, *, equalised: bool) -> list[Any]:
+def _light(radiometry: str, *, equalised: bool, tiles: int = 8) -> list[Any]:
     if radiometry == "none":
         return []
+    grid = (tiles, tiles)
     if radiometry == "calm":
         return [
-            A.CLAHE(clip_limit=(1.0, 4.0), p=0.0 if equalised else 0.3),
+            A.CLAHE(clip_limit=(1.0, 4.0), tile_grid_size=grid, p=0.0 if equalised else 0.3),
             A.RandomBrightnessContrast(brightness_limit=0.1, contrast_limit=(-0.2, 0.15), p=0.5),
             A.HueSaturationValue(hue_shift_limit=5, sat_shift_limit=15, val_shift_limit=6, p=0.3),
         ]
     return [
-        A.CLAHE(clip_limit=(1.0, 4.0), p=0.0 if equalised else 0.5),
+        A.CLAHE(clip_limit=(1.0, 4.0), tile_grid_size=grid, p=0.0 if equalised else 0.5),
         A.RandomBrightnessContrast(brightness_limit=0.2, contrast_limit=(-0.45, 0.25), p=0.7),
         A.RandomGamma(gamma_limit=(70, 140), p=0.3),
         A.HueSaturationValue(hue_shift_limit=10, sat_shift_limit=30, val_shift_limit=12, p=0.5),
@@ -54,6 +55,17 @@ def _light(radiometry: str, *, equalised: bool) -> list[Any]:
         A.GaussNoise(std_range=(0.01, 0.05), p=0.2),
         A.ImageCompression(quality_range=(45, 95), p=0.2),
     ]
+
+
+@lru_cache(maxsize=4)
+def light_pipeline(radiometry: str) -> A.Compose:
+    """Return random light alone, for pictures of single crowns.
+
+    Args:
+        radiometry: ``strong``, ``calm`` or ``none``.
+    """
+    # Tiles about as large as in a window: in smaller ones equalising makes noise of a crown.
+    return A.Compose(_light(radiometry, equalised=False, tiles=2))
 
 
 def vary(patch: Patch, *, radiometry: str, equalised: bool, seed: int) -> Patch:
