@@ -14,6 +14,7 @@ FLAGS = (
     "--resume",
     "--overwrite",
     "--no_look",
+    "--probabilities",
     "--partial",
     "--complete",
     "--drop",

@@ -26,6 +26,7 @@
     ├─ GsdWarning                  imagery outside the GSD range of the model
     ├─ SparseTruthWarning          annotation looks incomplete
     ├─ CutCrownsWarning            crowns wider than the overlap
+    ├─ DeadShareWarning            more crowns are said to be dead than is plausible
     └─ DetectionCapWarning         a cap on candidates or detections was hit
 
 Messages are one line: what is wrong, what was found, what is accepted, what to do next.
@@ -134,6 +135,10 @@ class SparseTruthWarning(TreedetWarning):
 
 class CutCrownsWarning(TreedetWarning):
     """Some crowns are wider than the overlap of windows."""
+
+
+class DeadShareWarning(TreedetWarning):
+    """More crowns are said to be dead than is plausible."""
 
 
 class DetectionCapWarning(TreedetWarning):

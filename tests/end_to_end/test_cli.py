@@ -393,7 +393,7 @@ class TestOutputs:
         (["--where", "__import__('os').getcwd()"], ["can not be used"]),
         (["--score_threshold", "best"], ["'best'", "balanced"]),
         (["--score_threshold", "1.5"], ["1.5", "from 0 to 1"]),
-        (["--colour", "red"], ["--colour", "treedet predict --help"]),
+        (["--hue", "red"], ["--hue", "treedet predict --help"]),
         (["--bands", "1,2,9"], ["bands [1, 2, 9]", "bands 1 to 3"]),
         (["--bands", "red"], ["--bands can not be ['red']", "whole numbers such as 3,2,1"]),
         (["--bands", "1,2"], ["needs 3 bands, 2 were chosen"]),

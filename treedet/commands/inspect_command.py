@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from treedet.commands.origin import origin_lines
-from treedet.core.spec import ModelSpec
+from treedet.core.spec import HeadFacts, ModelSpec
 from treedet.core.suppression import MergeConfig
 from treedet.inference.detector import Detector, bundled_model, load
 from treedet.inference.setup import reading, tiling
@@ -20,6 +22,8 @@ from treedet.vectors.annotations import read_crowns
 from treedet.vectors.writers import SUFFIXES
 
 PROBE_PX = 512
+VALUES = 8
+"""Values of a column that are counted one by one."""
 
 
 def describe(file: str, *, gsd: float | None, model: str | None) -> list[str]:
@@ -108,7 +112,7 @@ def describe_model(file: str) -> list[str]:
         f"crowns     {spec.crown_range_m[0]:g} to {spec.crown_range_m[1]:g} m wide",
         f"classes    {', '.join(spec.labels.classes)}",
     ]
-    lines += [f"attribute  {name}: {', '.join(values)}" for name, values in spec.labels.attributes.items()]
+    lines += [f"attribute  {_attribute(name, spec)}" for name in spec.labels.attributes]
     for name, point in spec.operating_points.items():
         scores = f" (precision {point.precision:.2f}, recall {point.recall:.2f}, F1 {point.f1:.2f} on validation)"
         lines.append(f"threshold  {name} = {point.threshold:.3g}{'' if math.isnan(point.f1) else scores}")
@@ -123,8 +127,26 @@ def describe_model(file: str) -> list[str]:
     return [*lines, *origin_lines(spec.provenance)]
 
 
+def _attribute(name: str, spec: ModelSpec) -> str:
+    """Return the classes of an attribute, each with its training crowns where they are known."""
+    values, facts = spec.labels.attributes[name], spec.heads.get(name, HeadFacts())
+    counted = [f"{value} {facts.counts[value]:,}" if value in facts.counts else value for value in values]
+    known = " training crowns" if facts.counts else ""
+    scaled = f"; temperature {facts.temperature:.3g}" if facts.temperature != 1 else ""
+    return f"{name}: {', '.join(counted)}{known}{scaled}"
+
+
+def _values(column: pd.Series[Any]) -> str:
+    """Return how often each value of a column is there, the most frequent first, then crowns without one."""
+    counts = column.value_counts()
+    texts = [f"{name} {count:,}" for name, count in counts[counts > 0].items()]
+    more = [f"{len(texts) - VALUES} more"] if len(texts) > VALUES else []
+    missing = [f"no value {column.isna().sum():,}"] if column.isna().any() else []
+    return ", ".join([*texts[:VALUES], *more, *missing])
+
+
 def describe_crowns(file: str) -> list[str]:
-    """Return number, CRS, extent and columns of a crowns file."""
+    """Return number, CRS, extent, columns, sizes, and how often each label and value of an attribute is there."""
     table = read_crowns(file)
     bounds = ", ".join(f"{v:.6g}" for v in table.total_bounds) if len(table) else "empty"
     crs = table.crs.name if table.crs is not None else "none: pixel coordinates"
@@ -138,4 +160,6 @@ def describe_crowns(file: str) -> list[str]:
         low, middle, high = (float(table["diameter_m"].quantile(q)) for q in (0.05, 0.5, 0.95))
         lines.append(f"diameter   {middle:.1f} m (5 % below {low:.1f}, 5 % above {high:.1f})")
         lines.append(f"score      {float(table['score'].min()):.2f} to {float(table['score'].max()):.2f}")
+        attributes = [name for name in table.columns if f"{name}_p" in table.columns]
+        lines += [f"{name:<10} {_values(table[name])}" for name in ("label", *attributes)]
     return lines

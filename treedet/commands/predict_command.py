@@ -54,7 +54,7 @@ def run(
         refuse_existing(picture)
     keep_memory()
     detector = load_detector(load.model, device=load.device, precision=load.precision)
-    sheet = LookSheet(detector.spec.labels) if look else None
+    sheet = LookSheet(detector.spec.labels, colour_by=options.colour_by, min_p=options.min_p) if look else None
     with PredictBar() as bar:
         summary = detector.predict_to_file(
             raster,

@@ -17,6 +17,7 @@ from treedet.commands.bars import TrainingBar
 from treedet.commands.paths import beside, model_path, quoted
 from treedet.core.spec import DEFAULT_POINT
 from treedet.datasets.annotated import AnnotatedRaster, pair
+from treedet.datasets.crops import read_crops
 from treedet.display.curves import curves
 from treedet.display.sheets import MOST_WINDOWS, SQUARE_M, Outcome, choose_squares, hits_sheet, windows_sheet
 from treedet.errors import ConfigError, SparseAnnotationError, TreedetWarning
@@ -25,12 +26,17 @@ from treedet.models.backends.allocator import keep_memory
 from treedet.rasters.listing import list_rasters
 from treedet.training.callbacks import write_history
 from treedet.training.config import TrainConfig
-from treedet.training.fine_tune import FineTuned, fine_tune, sampled_windows
+from treedet.training.fine_tune import FineTuned, fine_tune, sampled_names, sampled_windows
+from treedet.training.head_plan import HeadRecipe
+from treedet.training.head_validation import macro_f1
 from treedet.training.options import TrainOptions
 from treedet.training.plan import Plan, Recipe
 from treedet.training.run_folder import RunFolder
 from treedet.vectors.crowns_writer import refuse_existing
 from treedet.vectors.truth import TruthOptions
+
+NONE = "-"
+"""Stands for a raster or a file of crowns where there is none."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,11 @@ class Outputs:
         return self.beside("validation.png")
 
     @property
+    def confusion(self) -> Path:
+        """What heads say about crowns held out, against what is known of them."""
+        return self.beside("confusion.png")
+
+    @property
     def curves(self) -> Path:
         """Loss and scores by epoch, drawn."""
         return self.beside("curves.png")
@@ -83,7 +94,7 @@ class Outputs:
         Raises:
             OutputError: A file exists.
         """
-        for path in (self.model, self.windows, self.mistakes, self.curves, self.history):
+        for path in (self.model, self.windows, self.mistakes, self.curves, self.confusion, self.history):
             refuse_existing(path)
 
 
@@ -144,6 +155,12 @@ def run(
 def _plots(
     raster: str, crowns: str, options: TrainOptions
 ) -> tuple[list[AnnotatedRaster], list[AnnotatedRaster] | None]:
+    if (raster == NONE) != (crowns == NONE):
+        raise ConfigError(f"{NONE} must stand for both RASTER and CROWNS, where heads learn from --crops alone")
+    if raster == NONE:
+        if options.crops is None:
+            raise ConfigError(f"{NONE} for RASTER and CROWNS needs --crops, a folder of crown pictures")
+        return [], None
     truth = TruthOptions(
         columns=options.columns,
         crs=options.crs,
@@ -171,6 +188,15 @@ def _plots(
 
 
 def _recipe(options: TrainOptions) -> Recipe:
+    crops = None
+    if options.crops is not None:
+        crops = read_crops(
+            options.crops,
+            attribute=options.crops_attribute,
+            gsd=options.crops_gsd,
+            values=options.values.get(options.crops_attribute),
+            drop=options.drop,
+        )
     return Recipe(
         annotation="partial" if options.partial else "complete" if options.complete else "check",
         classes=options.classes,
@@ -180,6 +206,8 @@ def _recipe(options: TrainOptions) -> Recipe:
         max_crown=options.max_crown,
         validation_share=options.validation_share,
         memory_mb=options.memory_mb,
+        heads=HeadRecipe(options.attributes, options.min_crowns, options.rare),
+        crops=crops,
     )
 
 
@@ -201,7 +229,7 @@ def _introduce(plan: Plan, outputs: Outputs) -> None:
     windows_sheet(
         outputs.windows,
         [(pixels, boxes, classes) for pixels, boxes, classes, _ in drawn],
-        plan.spec.labels.classes,
+        sampled_names(plan),
         gsd=plan.spec.gsd,
         title=f"What training sees: {MOST_WINDOWS} windows with their crowns",
         known=[known for *_, known in drawn],
@@ -245,7 +273,9 @@ def _draw_mistakes(result: FineTuned, path: Path) -> None:
 
 
 def _warn_of_nothing_found(result: FineTuned, outputs: Outputs) -> None:
-    crowns = result.plan.preflight.validation.total
+    if not result.predictions:
+        return
+    crowns = sum(len(found.truth) for found in result.predictions)
     if crowns and not result.detector.spec.operating_points[DEFAULT_POINT].f1:
         warnings.warn(
             TreedetWarning(
@@ -260,7 +290,11 @@ def _closing(result: FineTuned, outputs: Outputs) -> list[str]:
     spec = result.detector.spec
     lines = [f"ended       {result.stopped}; weights of epoch {result.best_epoch} are kept"]
     if result.at_start is not None:
-        lines.append(f"validation  F1 {result.at_start['val_f1']:.2f} before training, {result.reached:.2f} after")
+        what = "F1" if result.plan.detects else "macro F1 of attributes"
+        lines.append(
+            f"validation  {what} {result.at_start['val_f1']:.2f} before training, {result.reached:.2f} after"
+        )
+    lines += _said_lines(result)
     for name, point in spec.operating_points.items():
         if not math.isnan(point.f1):
             default = " (default)" if name == DEFAULT_POINT else ""
@@ -268,9 +302,31 @@ def _closing(result: FineTuned, outputs: Outputs) -> list[str]:
                 f"{name:<10}  score {point.threshold:.2f}: on validation recall {point.recall:.2f}, precision "
                 f"{point.precision:.2f}, F1 {point.f1:.2f}{default}"
             )
-    pictures = [outputs.curves, *([outputs.mistakes] if result.predictions else [])]
+    pictures = [
+        outputs.curves,
+        *([outputs.confusion] if result.said is not None else []),
+        *([outputs.mistakes] if result.predictions else []),
+    ]
     lines.append(f"look        {', '.join(str(path) for path in pictures)}")
     lines.append(f"model       {outputs.model}")
-    first = result.plan.split.train[0].plot.path
-    lines.append(f"next        treedet predict {quoted(first)} crowns.gpkg --model {quoted(str(outputs.model))}")
+    parts = result.plan.split.train
+    first = quoted(parts[0].plot.path) if parts else "ortho.tif"
+    lines.append(f"next        treedet predict {first} crowns.gpkg --model {quoted(str(outputs.model))}")
+    return lines
+
+
+def _said_lines(result: FineTuned) -> list[str]:
+    """Return a line for each attribute that was trained: how often it is right, given the crowns."""
+    if result.said is None:
+        return []
+    lines = []
+    for name in result.plan.heads.counts:
+        known, probabilities = result.said.of(name)
+        if len(known):
+            accuracy = float((probabilities.argmax(axis=1) == known).mean())
+            usual = np.bincount(known).max() / len(known)
+            lines.append(
+                f"{name:<11} accuracy {accuracy:.2f}, macro F1 {macro_f1(known, probabilities):.2f} on {len(known)} "
+                f"crowns held out, given their boxes (always the most frequent class: {usual:.2f})"
+            )
     return lines

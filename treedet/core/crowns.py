@@ -20,7 +20,7 @@ import shapely
 
 from treedet.core.grid import Grid
 from treedet.core.labels import LabelSchema
-from treedet.errors import CrownsError, DegenerateCrownError, MissingColumnError
+from treedet.errors import ConfigError, CrownsError, DegenerateCrownError, MissingColumnError
 
 DTYPES: Mapping[str, str] = {
     "crown_id": "int64",
@@ -102,6 +102,24 @@ class CrownArrays:
         return (self.boxes[:, :2] + self.boxes[:, 2:]) / 2
 
 
+def said(probabilities: npt.NDArray[np.float32], *, min_p: float | None = None) -> npt.NDArray[np.int64]:
+    """Return the class that is said of each crown, int64 ``[N]``: the most probable one, or -1 for none.
+
+    The one place where probabilities become names: tables, summaries and pictures all come here.
+
+    Args:
+        probabilities: Float32 ``[N, K]`` of one attribute; a row that holds NaN says nothing.
+        min_p: Least probability of the most probable class, compared in float32, as ``x_p`` shows it; a crown
+            below it has no value.
+
+    >>> said(np.array([[0.9, 0.1], [0.4, 0.6], [np.nan, np.nan]], np.float32), min_p=0.7).tolist()
+    [0, -1, -1]
+    """
+    highest = probabilities.max(axis=1, initial=0.0)
+    least = np.float32(0.0 if min_p is None else min_p)
+    return np.where(highest >= least, probabilities.argmax(axis=1), -1).astype(np.int64)
+
+
 def columns(schema: LabelSchema) -> list[str]:
     """Return the columns of a crowns table in their order.
 
@@ -128,6 +146,7 @@ def to_table(
     source: str,
     first_id: int = 1,
     crs: pyproj.CRS | None = None,
+    min_p: float | None = None,
 ) -> gpd.GeoDataFrame:
     """Turn crowns on a grid into a crowns table.
 
@@ -138,6 +157,7 @@ def to_table(
         source: Path of the raster, as given.
         first_id: Number of the first crown.
         crs: CRS wanted; None or the grid's own leaves the geometries as they are.
+        min_p: Least probability of an attribute: below it ``x`` is null, while ``x_p`` stays.
 
     Returns:
         One row per crown, in the given order, with the columns of :func:`columns`.
@@ -147,7 +167,41 @@ def to_table(
         polygons = gpd.GeoSeries(reproject(polygons.to_numpy(), grid.crs, crs), crs=crs)
     wide = (crowns.boxes[:, 2] - crowns.boxes[:, 0]) * grid.gsd_x
     high = (crowns.boxes[:, 3] - crowns.boxes[:, 1]) * grid.gsd_y
-    return _assemble(crowns, polygons, wide, high, schema=schema, source=source, first_id=first_id)
+    return _assemble(crowns, polygons, wide, high, schema=schema, source=source, first_id=first_id, min_p=min_p)
+
+
+def probability_columns(schema: LabelSchema) -> list[str]:
+    """Return the columns that :func:`with_probabilities` adds: ``p_<class>`` for each class of each attribute.
+
+    Raises:
+        ConfigError: A name would be there twice; formats do not tell case apart.
+
+    >>> probability_columns(LabelSchema(attributes={"status": ("alive", "dead")}))
+    ['p_alive', 'p_dead']
+    """
+    names = [f"p_{name}" for classes in schema.attributes.values() for name in classes]
+    spelled = [name.casefold() for name in (*columns(schema), *names)]
+    if twice := [name for name in names if spelled.count(name.casefold()) > 1]:
+        raise ConfigError(
+            f"probabilities of all classes need different column names, found {twice[0]!r} twice; leave "
+            "probabilities (--probabilities) out, or rename a class"
+        )
+    return names
+
+
+def with_probabilities(table: gpd.GeoDataFrame, crowns: CrownArrays, schema: LabelSchema) -> gpd.GeoDataFrame:
+    """Return a table with the probability of every class of every attribute behind its columns.
+
+    Args:
+        table: Crowns as :func:`to_table` returned them.
+        crowns: The same crowns.
+        schema: Names of classes and attributes.
+
+    Raises:
+        ConfigError: See :func:`probability_columns`.
+    """
+    values = [column for name in schema.attributes for column in crowns.attributes[name].T]
+    return table.assign(**dict(zip(probability_columns(schema), values, strict=True)))
 
 
 def _assemble(
@@ -159,6 +213,7 @@ def _assemble(
     schema: LabelSchema,
     source: str,
     first_id: int,
+    min_p: float | None = None,
 ) -> gpd.GeoDataFrame:
     n = len(crowns)
     values: dict[str, Any] = {
@@ -166,10 +221,7 @@ def _assemble(
         "label": _categories(crowns.classes, schema.classes),
         "score": crowns.scores.astype(np.float32),
     }
-    for name, classes in schema.attributes.items():
-        p = crowns.attributes[name]
-        values[name] = _categories(p.argmax(axis=1), classes)
-        values[f"{name}_p"] = p.max(axis=1, initial=0.0).astype(np.float32)
+    values |= _attribute_columns(crowns.attributes, schema, min_p)
     values |= {
         "area_m2": (wide_m * high_m).astype(np.float32),
         "crown_m2": (math.pi / 4 * wide_m * high_m).astype(np.float32),
@@ -180,6 +232,35 @@ def _assemble(
     }
     table = gpd.GeoDataFrame(values, geometry=polygons.to_numpy(), crs=polygons.crs)
     return table[columns(schema)]
+
+
+def with_attributes(
+    table: gpd.GeoDataFrame,
+    values: Mapping[str, npt.NDArray[np.float32]],
+    schema: LabelSchema,
+    *,
+    min_p: float | None = None,
+) -> gpd.GeoDataFrame:
+    """Return a table with what is said about each of its crowns; attribute columns that it had are replaced.
+
+    Args:
+        table: Crowns, with any columns.
+        values: Float32 ``[N, K]`` probabilities by attribute.
+        schema: Names of their classes.
+        min_p: Least probability of a value; see :func:`said`.
+    """
+    return table.assign(**_attribute_columns(values, schema, min_p))
+
+
+def _attribute_columns(
+    values: Mapping[str, npt.NDArray[np.float32]], schema: LabelSchema, min_p: float | None
+) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, classes in schema.attributes.items():
+        p = values[name]
+        found[name] = _categories(said(p, min_p=min_p), classes)
+        found[f"{name}_p"] = p.max(axis=1, initial=0.0).astype(np.float32)
+    return found
 
 
 def _categories(codes: npt.NDArray[np.int64], names: tuple[str, ...]) -> pd.Categorical[str]:

@@ -5,11 +5,45 @@ from __future__ import annotations
 import colorsys
 from collections.abc import Iterable
 
+from treedet.errors import ConfigError
+
 COLOUR_BLIND_SAFE = ("#f0e442", "#56b4e9", "#d55e00", "#cc79a7", "#e69f00", "#009e73", "#0072b2")
 """Okabe and Ito (2008), *Color Universal Design*, brightest against forest first; without its black and its grey."""
 
 KNOWN = {"alive": "#56b4e9", "dead": "#d55e00"}
 """Classes that look alike in every picture: blue and vermilion stay apart for every common colour deficiency."""
+
+
+COLOURED_BY = ("status", "species")
+"""Attributes that colour crowns before any other."""
+
+NO_VALUE = "#bbbbbb"
+"""Crowns that have no value."""
+OTHER = "#777777"
+"""Classes too rare for a colour of their own."""
+
+
+def coloured_by(attributes: Iterable[str], wanted: str | None = None) -> str:
+    """Return the column that crowns are coloured by: what is wanted, else status, species, any attribute, label.
+
+    Args:
+        attributes: Names of the attributes there are.
+        wanted: One of them, or ``label``.
+
+    Raises:
+        ConfigError: What is wanted is not there.
+
+    >>> coloured_by(["species", "status"]), coloured_by(["species", "status"], "species"), coloured_by([])
+    ('status', 'species', 'label')
+    """
+    names = list(attributes)
+    if wanted is None:
+        return next((name for name in (*COLOURED_BY, *names) if name in names), "label")
+    if wanted not in (*names, "label"):
+        raise ConfigError(
+            f"crowns can not be coloured by {wanted!r}; accepted are {', '.join([*names, 'label'])} (--colour_by)"
+        )
+    return wanted
 
 
 def class_colours(names: Iterable[str]) -> dict[str, str]:

@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
+from treedet.datasets.mixed import Canvases, MixedWindows, Windows
 from treedet.datasets.sample_config import SampleConfig
 from treedet.datasets.samples import CrownWindows, Pool, collate
 from treedet.errors import ConfigError
@@ -51,6 +52,7 @@ class CrownDataModule(pl.LightningDataModule):
         epoch_windows: Windows in an epoch, over all processes.
         workers: Background processes that draw windows.
         seed: Seed of all draws.
+        canvases: Crops on canvases that are drawn besides, or instead where there is no pool.
     """
 
     def __init__(
@@ -62,9 +64,16 @@ class CrownDataModule(pl.LightningDataModule):
         epoch_windows: int,
         workers: int = 1,
         seed: int = 0,
+        canvases: Canvases | None = None,
     ) -> None:
         super().__init__()
-        self.windows = CrownWindows(pools, config=samples, seed=seed)
+        self.windows: Windows
+        if canvases is not None and not pools:
+            self.windows = canvases.windows
+        else:
+            self.windows = CrownWindows(pools, config=samples, seed=seed)
+            if canvases is not None:
+                self.windows = MixedWindows(self.windows, canvases.windows, share=canvases.share, seed=seed)
         self.batch_size = batch_size
         self.epoch_windows = epoch_windows
         self.workers = workers

@@ -10,10 +10,10 @@ import numpy.typing as npt
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from treedet.core.crowns import CrownArrays
+from treedet.core.crowns import CrownArrays, said
 from treedet.core.grid import Grid, Window
 from treedet.core.labels import LabelSchema
-from treedet.core.palette import class_colours
+from treedet.core.palette import NO_VALUE, OTHER, class_colours, coloured_by
 from treedet.display.figures import (
     draw_boxes,
     legend_below,
@@ -28,6 +28,8 @@ from treedet.rasters.raster import Raster, Tile
 SQUARES = 9
 SIDE_M = 40.0
 TRIES = 60
+LEGEND = 12
+"""Classes the legend names; rarer ones are one entry."""
 SHARP_GSD = 0.05
 """Finest resolution a square is drawn at, in metres; more would not show on the sheet."""
 
@@ -40,29 +42,37 @@ class Square:
         tile: Its pixels.
         grid: The grid its window lies on.
         boxes: Crowns on it, in pixels of the tile.
-        groups: Name of each crown's class.
+        groups: Name of each crown's class; None for those without a value.
     """
 
     tile: Tile
     grid: Grid
     boxes: list[npt.NDArray[np.float64]] = field(default_factory=list)
-    groups: list[str] = field(default_factory=list)
+    groups: list[str | None] = field(default_factory=list)
 
 
 class LookSheet:
     """Collects crowns on squares of 40 m drawn at random, with a fixed seed, over valid ground.
 
     Args:
-        schema: Names for the legend: by status if there is one, else by class.
+        schema: Names of classes and attributes.
         seed: Seed of the draw.
+        colour_by: Column that colours the crowns; see :func:`treedet.core.palette.coloured_by`.
+        min_p: Least probability of an attribute; crowns below it have no value.
+
+    Raises:
+        ConfigError: There is no such column.
     """
 
-    def __init__(self, schema: LabelSchema, *, seed: int = 0) -> None:
+    def __init__(
+        self, schema: LabelSchema, *, seed: int = 0, colour_by: str | None = None, min_p: float | None = None
+    ) -> None:
         self._seed = seed
-        self._by = "status" if "status" in schema.attributes else "label"
-        names = schema.attributes.get("status", schema.classes)
-        self._colours = class_colours(names)
-        self._names = tuple(names)
+        self._min_p = min_p
+        self._by = coloured_by(schema.attributes, colour_by)
+        self._names = schema.attributes.get(self._by, schema.classes)
+        # Crowns of the whole raster by class, those without a value first.
+        self._counts = np.zeros(1 + len(self._names), np.int64)
         self.squares: list[Square] = []
 
     def begin(self, raster: Raster, aoi: BaseGeometry | None, grid: Grid) -> None:
@@ -89,14 +99,15 @@ class LookSheet:
             crowns: Crowns in pixels of ``grid``.
             grid: A grid of the same raster.
         """
-        group = crowns.attributes["status"].argmax(axis=1) if self._by == "status" else crowns.classes
+        group = crowns.classes if self._by == "label" else said(crowns.attributes[self._by], min_p=self._min_p)
+        self._counts += np.bincount(group + 1, minlength=len(self._counts))
         for square in self.squares:
             scale = np.array([square.grid.width / grid.width, square.grid.height / grid.height] * 2)
             window = square.tile.window
             boxes = crowns.boxes * scale - np.array([window.col, window.row] * 2)
             seen = (boxes[:, 2:] > 0).all(axis=1) & (boxes[:, :2] < [window.width, window.height]).all(axis=1)
             square.boxes.extend(boxes[seen])
-            square.groups.extend(self._names[i] for i in group[seen])
+            square.groups.extend(None if i < 0 else self._names[i] for i in group[seen])
 
     def save(self, path: Path, *, title: str) -> None:
         """Draw the sheet as a PNG, under a temporary name first.
@@ -104,15 +115,47 @@ class LookSheet:
         Raises:
             OutputError: The file can not be written.
         """
+        colours = self._colours
         figure, axes = panels(len(self.squares), title=title)
         for panel, square in zip(axes, self.squares, strict=True):
             height, width = square.tile.valid.shape
             n = len(square.boxes)
             show_ground(panel, square.tile.pixels, title=f"{n} crown{'' if n == 1 else 's'}")
-            draw_boxes(panel, np.array(square.boxes), [self._colours[name] for name in square.groups])
+            draw_boxes(panel, np.array(square.boxes), [colours[name] for name in square.groups])
             scale_bar(panel, width=width, height=height, gsd=square.grid.gsd_x)
-        legend_below(figure, outline_keys(self._colours))
+        legend_below(figure, outline_keys(self.legend))
         save_figure(figure, path)
+
+    @property
+    def legend(self) -> dict[str, str]:
+        """Colours by entry of the legend, which counts the crowns of the whole raster.
+
+        Of many classes the most frequent have an entry, the others one together; crowns without a value have theirs.
+        """
+        named, others = self._ranked
+        legend = {f"{self._names[i]}: {self._counts[i + 1]:,}": self._colours[self._names[i]] for i in named}
+        if len(others):
+            legend[f"{len(others)} others: {self._counts[others + 1].sum():,}"] = OTHER
+        if self._counts[0]:
+            legend[f"no value: {self._counts[0]:,}"] = NO_VALUE
+        return legend
+
+    @property
+    def _ranked(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Classes with an entry of their own, and the others."""
+        if len(self._names) <= LEGEND:
+            return np.arange(len(self._names)), np.arange(0)
+        order = np.argsort(-self._counts[1:], kind="stable")
+        return order[: LEGEND - 1], order[LEGEND - 1 :]
+
+    @property
+    def _colours(self) -> dict[str | None, str]:
+        """Colour of each class: the same as in a map style, but for rare ones of many."""
+        rare = {self._names[i] for i in self._ranked[1]}
+        colours: dict[str | None, str] = {None: NO_VALUE}
+        for name, colour in class_colours(self._names).items():
+            colours[name] = OTHER if name in rare else colour
+        return colours
 
 
 def _draw_squares(raster: Raster, shares: npt.NDArray[np.float64]) -> list[Square]:

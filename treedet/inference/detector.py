@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any, Protocol
 
 import geopandas as gpd
+import numpy as np
+import shapely
 from shapely.geometry.base import BaseGeometry
 
-from treedet.core import crowns as crowns_table
-from treedet.core.crowns import CrownArrays
+from treedet.core.crowns import CrownArrays, with_attributes
 from treedet.core.grid import Grid
+from treedet.core.labels import LabelSchema
+from treedet.core.palette import coloured_by
 from treedet.core.spec import ModelSpec
-from treedet.errors import ConfigError, CutCrownsWarning
+from treedet.errors import ConfigError, CutCrownsWarning, DeadShareWarning
+from treedet.inference.describe import describe_boxes
 from treedet.inference.memory import run_in_memory
 from treedet.inference.options import PredictOptions
 from treedet.inference.output import Filters, Ledger, native_boxes, widest_cut_m
@@ -24,14 +30,20 @@ from treedet.inference.parts import RunFolder
 from treedet.inference.pipeline import Progress, run
 from treedet.inference.setup import Setup, prepare
 from treedet.inference.summary import Summary
+from treedet.inference.tally import ClassTally
 from treedet.models import model_file
 from treedet.models.backends.eager import EagerBackend, Precision
 from treedet.models.base import WindowDetector
 from treedet.models.build import build, weights_of
 from treedet.models.network import NetworkDetector
+from treedet.models.transfer import transfer
 from treedet.models.trunk import Trunk
 from treedet.rasters.raster import Raster
+from treedet.vectors.crowns_writer import check_names
+from treedet.vectors.crs import bring_to
 from treedet.vectors.writers import WriteOptions, check_target, open_writer
+
+log = logging.getLogger("treedet")
 
 BUNDLED = "crowns.safetensors"
 
@@ -114,13 +126,12 @@ class Detector:
         filters = Filters(options, self.spec)
         with prepare(str(raster), self.model, options) as setup:
             found = run_in_memory(setup, self.model, watch=watch)
-            table = crowns_table.to_table(
-                found, setup.job.plan.grid, self.spec.labels, source=str(raster), crs=setup.crs
-            )
-            kept = filters.keep(table)
-            table = table[kept].reset_index(drop=True)
-            _warn_cut(widest_cut_m(found.take(kept), setup.job.plan), setup)
-        return table.assign(crown_id=range(1, len(table) + 1)).astype({"crown_id": "int64"})
+            kept, table = filters.table(found, setup, first_id=1)
+            _warn_cut(widest_cut_m(kept, setup.job.plan), setup)
+            tally = ClassTally(self.spec.labels, setup.job.plan.grid, min_p=options.min_p)
+            tally.add(found)
+            _warn_dead(tally.cautions)
+        return table
 
     def predict_to_file(
         self,
@@ -153,6 +164,9 @@ class Detector:
         output = Path(output)
         check_target(output, overwrite=overwrite, schema=self.spec.labels)
         filters = Filters(options, self.spec)
+        check_names(filters.probabilities, output)
+        colour_by = coloured_by(self.spec.labels.attributes, options.colour_by)
+        write_options = WriteOptions(overwrite=overwrite, shape=options.shape, colour_by=colour_by)
         with prepare(str(raster), self.model, options) as setup, RunFolder(output) as folder:
             if observer is not None:
                 observer.begin(setup.raster, setup.job.aoi, setup.job.plan.grid)
@@ -160,8 +174,7 @@ class Detector:
             before = folder.open_detections(first - 1) if first else None
             run(setup.raster, self.model, setup.job, folder, first_row=first, open_=before, watch=watch)
             started = time.perf_counter()
-            ledger = Ledger(setup.job.plan)
-            write_options = WriteOptions(overwrite=overwrite, shape=options.shape)
+            ledger = Ledger(setup.job.plan, self.spec.labels, min_p=options.min_p)
             with open_writer(
                 output,
                 schema=self.spec.labels,
@@ -171,8 +184,10 @@ class Detector:
             ) as writer:
                 for part, facts in folder.parts():
                     kept, table = filters.table(part, setup, first_id=ledger.crowns + 1)
-                    ledger.add(kept, facts)
-                    if len(table):
+                    # A part without rows may be the only one, and then tells the file its columns.
+                    first_part = not ledger.crowns
+                    ledger.add(part, kept, facts)
+                    if len(table) or first_part:
                         writer.append(table, native_boxes(kept.boxes, setup))
                     if observer is not None:
                         observer.observe(kept, setup.job.plan.grid)
@@ -181,7 +196,63 @@ class Detector:
                 writer.finish(summary.to_dict())
             folder.remove()
             _warn_cut(summary.cure_m, setup)
+            _warn_dead(summary.cautions)
         return summary
+
+    def describe(
+        self,
+        raster: str | Path,
+        crowns: gpd.GeoDataFrame,
+        options: PredictOptions | None = None,
+        **changes: Any,  # noqa: ANN401 - the fields of PredictOptions, checked there
+    ) -> gpd.GeoDataFrame:
+        """Return crowns that are given, such as drawn ones, with what the model says about each.
+
+        Args:
+            raster: The raster they lie on.
+            crowns: Any table of polygons in a CRS that leads to the raster's; boxes around them are looked at.
+            options: How the raster is read (``gsd``, ``bands``, ``stretch``), and ``min_p``.
+            changes: Options by name.
+
+        Returns:
+            The table with columns ``x`` and ``x_p`` for each attribute of the model; those it had are replaced.
+
+        Raises:
+            ConfigError: The model has no attributes.
+            TreedetError: The raster or the crowns can not be used.
+        """
+        options = (options or PredictOptions()).but(changes)
+        if not isinstance(self.model, NetworkDetector) or not self.spec.labels.attributes:
+            raise ConfigError(
+                f"{self.name} says nothing about crowns besides their class; train attributes first (treedet train)"
+            )
+        with Raster.open(str(raster), gsd=options.gsd, bands=options.bands, stretch=options.stretch) as opened:
+            shapes = np.asarray(crowns.geometry.to_numpy(), dtype=object)
+            if opened.source_crs is not None and crowns.crs is not None:
+                shapes = bring_to(shapes, crowns.crs, opened.source_crs, where="the table of crowns")
+            boxes = np.asarray(shapely.bounds(opened.to_grid(shapes)), np.float64).reshape(-1, 4)
+            values = describe_boxes(opened, self.model, boxes)
+        return with_attributes(crowns, values, self.spec.labels, min_p=options.min_p)
+
+    def with_labels(self, labels: LabelSchema, *, comes_from: Mapping[str, str] | None = None) -> Detector:
+        """Return a detector with other classes and attributes, to be trained: what is known moves by name.
+
+        Args:
+            labels: Classes and attributes wanted.
+            comes_from: Class of this model that a new class starts as a copy of.
+
+        Raises:
+            ConfigError: The model has no weights, or ``comes_from`` names a class that is not there.
+        """
+        if self.trunk is None:
+            raise ConfigError("this detector has no weights to go on from; only a network does")
+        kept = {name: facts for name, facts in self.spec.heads.items() if name in labels.attributes}
+        spec = replace(self.spec, labels=labels, heads=kept)
+        tensors, report = transfer(weights_of(self.trunk), self.spec, spec, comes_from=comes_from)
+        for line in report.lines():
+            log.info("%s", line)
+        trunk = build(spec, tensors)
+        return Detector(NetworkDetector(EagerBackend(trunk), spec), name=self.name, trunk=trunk)
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write the model to a file that :func:`load` reads.
@@ -206,3 +277,8 @@ def _warn_cut(widest_m: float, setup: Setup) -> None:
             CutCrownsWarning,
             stacklevel=3,
         )
+
+
+def _warn_dead(cautions: tuple[str, ...]) -> None:
+    for caution in cautions:
+        warnings.warn(caution, DeadShareWarning, stacklevel=3)

@@ -22,9 +22,15 @@ class PredictOptions:
         coarse: How imagery coarser than the model's GSD is read: adapt resamples to it, native does not, auto follows
             what was better on validation.
         max_crown: Widest crown expected in metres; sets how much neighbouring windows overlap.
-        where: Keep only crowns for which this holds, such as "score > 0.5 and diameter_m < 20".
+        where: Keep only crowns for which this holds, such as "score > 0.5 and diameter_m < 20" or "status == 'dead'";
+            a crown without a value is neither equal nor unequal to anything, status.isna() finds it.
         min_diameter: Keep only crowns of at least this diameter in metres.
+        min_p: Least probability of an attribute, from 0 to 1: below it the attribute is left empty, and its
+            probability stays. It changes no crown.
+        probabilities: Add the probability of every class of every attribute, in columns p_CLASS.
         shape: Geometry written: box, ellipse or point.
+        colour_by: What colours the look sheet and the style in a GeoPackage: an attribute, or label; by default
+            status, else species, else any other attribute.
         batch_size: Windows given to the network at once; by default 1 on a CPU and 4 on a GPU.
         readers: Background threads that read.
     """
@@ -38,7 +44,10 @@ class PredictOptions:
     max_crown: float | None = None
     where: str | None = None
     min_diameter: float | None = None
+    min_p: float | None = None
+    probabilities: bool = False
     shape: Literal["box", "ellipse", "point"] = "box"
+    colour_by: str | None = None
     batch_size: int | None = None
     readers: int = 2
 
@@ -51,6 +60,8 @@ class PredictOptions:
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value > 0):
                 raise ConfigError(f"{name} must be a positive number of metres, found {value}")
+        if self.min_p is not None and not 0 <= self.min_p <= 1:
+            raise ConfigError(f"min_p must be a probability from 0 to 1, found {self.min_p}")
         for name in ("batch_size", "readers"):
             value = getattr(self, name)
             if value is not None and value < 1:

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 from importlib.metadata import version
 
 import geopandas as gpd
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from treedet.core import crowns as crowns_table
 from treedet.core.crowns import CrownArrays
+from treedet.core.labels import LabelSchema
 from treedet.core.spec import ModelSpec
-from treedet.errors import ConfigError
 from treedet.inference.cover import CanopyCover
 from treedet.inference.options import PredictOptions
 from treedet.inference.parts import RowFacts
 from treedet.inference.setup import Setup
 from treedet.inference.summary import Summary
+from treedet.inference.tally import ClassTally
+from treedet.inference.where import holds
 from treedet.rasters.tiling import TilePlan
+
+log = logging.getLogger("treedet")
 
 CUT_SLACK_PX = 4.0
 """A cut piece spans the overlap if it is at most this much narrower: the cut margins at both ends."""
@@ -27,23 +31,28 @@ CURE = 1.5
 
 
 class Filters:
-    """Conditions by which crowns are kept.
+    """How crowns become rows: what is said of them, and by which conditions they are kept.
 
     Args:
-        options: ``where`` and ``min_diameter``.
+        options: ``min_p``, ``probabilities``, ``where`` and ``min_diameter``.
         spec: The model's labels, so that a condition on an absent column is found before any work.
 
     Raises:
-        ConfigError: The condition can not be understood.
+        ConfigError: The condition can not be understood, or columns of probabilities would have the same name.
     """
 
     def __init__(self, options: PredictOptions, spec: ModelSpec) -> None:
         self._where = options.where
         self._least = options.min_diameter
         self._labels = spec.labels
-        self._names = crowns_table.columns(spec.labels)
+        self._min_p = options.min_p
+        # Names of the columns of probabilities, refused here if they would be there twice.
+        self.probabilities = tuple(crowns_table.probability_columns(spec.labels)) if options.probabilities else ()
+        if (options.min_p is not None or options.probabilities) and not spec.labels.attributes:
+            log.info("min_p and probabilities change nothing: the model names no attribute")
         if self._where:
-            self.keep(crowns_table.empty(spec.labels))
+            nothing = crowns_table.empty(spec.labels)
+            self.keep(nothing.assign(**{name: np.zeros(0, np.float32) for name in self.probabilities}))
 
     @property
     def text(self) -> str:
@@ -57,31 +66,26 @@ class Filters:
         if self._least is not None:
             kept &= (table["diameter_m"] >= self._least).to_numpy()
         if self._where:
-            kept &= self._answer(table)
+            kept &= holds(self._where, table)
         return kept
-
-    def _answer(self, table: gpd.GeoDataFrame) -> npt.NDArray[np.bool_]:
-        """Return what ``where`` says about each crown."""
-        try:
-            answer = table.drop(columns="geometry").eval(self._where, engine="python")
-            if not (isinstance(answer, pd.Series) and answer.dtype == bool):
-                raise ValueError("it gives something else than true or false")
-        except (ValueError, TypeError, SyntaxError, KeyError, AttributeError, NameError) as error:
-            raise ConfigError(
-                f"condition {self._where!r} can not be used: {error}; it must be true or false for each crown, "
-                f"with the columns {', '.join(n for n in self._names if n != 'geometry')}"
-            ) from error
-        return np.asarray(answer, dtype=bool)
 
     def table(self, part: CrownArrays, setup: Setup, *, first_id: int) -> tuple[CrownArrays, gpd.GeoDataFrame]:
         """Return the crowns of a part that are kept, as arrays and as rows with running ids."""
-        schema_table = crowns_table.to_table(
-            part, setup.job.plan.grid, self._labels, source=setup.raster.path, crs=setup.crs, first_id=first_id
+        every = crowns_table.to_table(
+            part,
+            setup.job.plan.grid,
+            self._labels,
+            source=setup.raster.path,
+            crs=setup.crs,
+            first_id=first_id,
+            min_p=self._min_p,
         )
+        if self.probabilities:
+            every = crowns_table.with_probabilities(every, part, self._labels)
         if not self.text:
-            return part, schema_table
-        kept = self.keep(schema_table)
-        table = schema_table[kept].reset_index(drop=True)
+            return part, every
+        kept = self.keep(every)
+        table = every[kept].reset_index(drop=True)
         table["crown_id"] = np.arange(first_id, first_id + len(table), dtype=np.int64)
         return part.take(kept), table
 
@@ -113,18 +117,25 @@ class Ledger:
 
     Args:
         plan: Windows on the model grid.
+        schema: Names of classes and attributes.
+        min_p: Least probability of an attribute.
     """
 
-    def __init__(self, plan: TilePlan) -> None:
+    def __init__(self, plan: TilePlan, schema: LabelSchema, *, min_p: float | None = None) -> None:
         self.crowns = 0
+        self._kept = ClassTally(schema, plan.grid, min_p=min_p)
+        # Before conditions: who asks for dead crowns alone shall not be told that all are dead.
+        self._found = ClassTally(schema, plan.grid, min_p=min_p)
         self._cut = 0
         self._widest_cut_m = 0.0
         self._facts = RowFacts()
         self._cover = CanopyCover(plan.grid)
         self._plan = plan
 
-    def add(self, kept: CrownArrays, facts: RowFacts) -> None:
-        """Count a part."""
+    def add(self, found: CrownArrays, kept: CrownArrays, facts: RowFacts) -> None:
+        """Count a part: crowns found, those of them that are kept, and how that went."""
+        self._found.add(found)
+        self._kept.add(kept)
         self.crowns += len(kept)
         self._facts += facts
         self._cover.add(kept.boxes)
@@ -176,4 +187,7 @@ class Ledger:
             aoi=setup.options.aoi,
             filters=filters,
             version=version("treedet"),
+            min_p=setup.options.min_p,
+            classes=self._kept.tables(hectares),
+            cautions=self._found.cautions,
         )

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
+
+from treedet.inference.tally import ClassRow, table_lines
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,9 @@ class Summary:
         aoi: AOI file, or None.
         filters: Conditions crowns were kept by.
         version: Version of the package.
+        min_p: Least probability of an attribute, or None.
+        classes: Crowns by class, for the label where it has several classes and for each attribute.
+        cautions: What to doubt about the result.
     """
 
     source: str
@@ -76,6 +82,9 @@ class Summary:
     aoi: str | None
     filters: str
     version: str
+    min_p: float | None = None
+    classes: Mapping[str, tuple[ClassRow, ...]] = field(default_factory=dict)
+    cautions: tuple[str, ...] = ()
 
     @property
     def per_hectare(self) -> float:
@@ -107,6 +116,8 @@ class Summary:
             f"time       {self.seconds:.1f} s, {self.megapixels_per_s:.1f} megapixels/s, "
             f"{self.network_s:.1f} s in the network",
         ]
+        if self.min_p is not None:
+            lines.append(f"attributes left empty below a probability of {self.min_p:g}")
         if self.filters:
             lines.append(f"kept       {self.filters}")
         if self.cut and self.cure_m:
@@ -116,6 +127,8 @@ class Summary:
             )
         elif self.cut:
             lines.append(f"cut        {self.cut:,} pieces at window edges that the next window did not confirm")
+        for name, rows in self.classes.items():
+            lines += table_lines(name, rows)
         if self.output:
             lines.append(f"written    {self.output} ({self.crs})")
         return lines

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from scipy.optimize import minimize_scalar
-from scipy.special import expit, logit
+from scipy.special import expit, logit, logsumexp
 
 from treedet.errors import ConfigError
 from treedet.metrics.assignment import Floats
@@ -105,6 +105,40 @@ def fit_temperature(confidence: npt.NDArray[np.floating[Any]], correct: Bools) -
 
     def loss(log_temperature: float) -> float:
         return float(np.logaddexp(0.0, -towards_right / np.exp(log_temperature)).mean())
+
+    low, high = np.log(TEMPERATURES)
+    found = minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-6})
+    return float(np.exp(found.x))
+
+
+def fit_softmax_temperature(probabilities: npt.NDArray[np.floating[Any]], classes: npt.NDArray[np.int64]) -> float:
+    """Return the temperature that makes the true classes most probable (Guo et al. 2017).
+
+    Minimises the negative log-likelihood of ``softmax(log(p) / T)``, which has one minimum. The most probable class
+    stays what it was.
+
+    Args:
+        probabilities: Float ``[N, K]``, rows that add up to 1.
+        classes: Int64 ``[N]``, the true class of each.
+
+    Returns:
+        0.05 to 20.
+
+    Raises:
+        ConfigError: No rows.
+
+    >>> sure = np.array([[0.99, 0.01]] * 4)  # sure of 0.99, right at 0.75
+    >>> round(fit_softmax_temperature(sure, np.array([0, 0, 0, 1])), 2)
+    4.18
+    """
+    if not len(classes):
+        raise ConfigError("a temperature can not be fitted without crowns; hold out some with a known class")
+    logits = np.log(np.clip(np.asarray(probabilities, np.float64), SURE, 1.0))
+    rows = np.arange(len(classes))
+
+    def loss(log_temperature: float) -> float:
+        scaled = logits / np.exp(log_temperature)
+        return float((logsumexp(scaled, axis=1) - scaled[rows, classes]).mean())
 
     low, high = np.log(TEMPERATURES)
     found = minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-6})

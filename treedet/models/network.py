@@ -83,12 +83,15 @@ class NetworkDetector:
             ]
             return self._with_attributes(found, out, size=(height, width))
 
-    def say(self, pixels: npt.NDArray[np.uint8], boxes: Sequence[npt.NDArray[np.floating[Any]]]) -> list[Said]:
+    def say(
+        self, pixels: npt.NDArray[np.uint8], boxes: Sequence[npt.NDArray[np.floating[Any]]], *, alone: bool = False
+    ) -> list[Said]:
         """Return what the attribute heads say about boxes that are given.
 
         Args:
             pixels: Uint8 ``[B, C, H, W]``.
             boxes: Float ``[N_b, 4]`` for each window, in its pixels.
+            alone: What lies around the boxes does not belong to them, as on a canvas of crops.
 
         Returns:
             For each window, probabilities float32 ``[N_b, K]`` by attribute.
@@ -96,7 +99,7 @@ class NetworkDetector:
         with torch.inference_mode():
             out = self._backend.trunk(pad(pixels, self._spec.stride))
             given = [torch.from_numpy(np.asarray(one, np.float32).reshape(-1, 4)) for one in boxes]
-            return self._said(out, given, size=(pixels.shape[2], pixels.shape[3]))
+            return self._said(out, given, size=(pixels.shape[2], pixels.shape[3]), alone=alone)
 
     def _with_attributes(
         self, found: list[Detections], out: TrunkOutput, *, size: tuple[int, int]
@@ -106,9 +109,11 @@ class NetworkDetector:
         said = self._said(out, [torch.from_numpy(one.boxes) for one in found], size=size)
         return [replace(one, attributes=values) for one, values in zip(found, said, strict=True)]
 
-    def _said(self, out: TrunkOutput, boxes: list[Tensor], *, size: tuple[int, int]) -> list[Said]:
+    def _said(
+        self, out: TrunkOutput, boxes: list[Tensor], *, size: tuple[int, int], alone: bool = False
+    ) -> list[Said]:
         ends = np.cumsum([len(one) for one in boxes])[:-1]
-        values = probabilities(self._backend.attributes(out, boxes, size=size), self._spec)
+        values = probabilities(self._backend.attributes(out, boxes, size=size, alone=alone), self._spec)
         by_window = {name: np.split(p.float().cpu().numpy(), ends) for name, p in values.items()}
         return [{name: parts[i] for name, parts in by_window.items()} for i in range(len(boxes))]
 

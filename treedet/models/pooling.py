@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from torchvision.ops import roi_align
 
-CROWN_CELLS = 7
+CROWN_CELLS = 5
 """Cells along each side of a crown's box."""
 CONTEXT_CELLS = 1
-"""Rings of cells around it: a seventh of the box on every side."""
+"""Rings of cells around it: a fifth of the box on every side."""
 CELLS = CROWN_CELLS + 2 * CONTEXT_CELLS
 SAMPLES = 2
 """Points along each side of a cell that are averaged."""
@@ -47,8 +47,8 @@ def pool_crowns(
 def around(boxes: Tensor) -> Tensor:
     """Return the boxes ``[N, 4]`` grown by the context on every side.
 
-    >>> around(torch.tensor([[7.0, 7.0, 14.0, 21.0]])).tolist()
-    [[6.0, 5.0, 15.0, 23.0]]
+    >>> around(torch.tensor([[5.0, 5.0, 10.0, 15.0]])).tolist()
+    [[4.0, 3.0, 11.0, 17.0]]
     """
     margin = (boxes[:, 2:] - boxes[:, :2]) * (CONTEXT_CELLS / CROWN_CELLS)
     return torch.cat([boxes[:, :2] - margin, boxes[:, 2:] + margin], dim=1)

@@ -13,6 +13,7 @@ from torch import Tensor
 from treedet.core.spec import ModelSpec
 from treedet.errors import ConfigError, NothingTransferredError
 from treedet.models.build import weights_of
+from treedet.models.transfer_heads import in_short, with_heads
 from treedet.models.trunk import Trunk
 
 CLASS_LAYER = "head.classification_head.cls_logits."
@@ -81,7 +82,8 @@ def transfer(
     afresh. Where no name is shared, nothing is said and the old model has one class, all new classes start as copies
     of it: what finds trees goes on finding them. The box head never depends on the classes. A tensor whose shape
     differs, and the body where the backbone differs, starts afresh. The first convolution follows the bands: added
-    ones start as the mean of those there were, all scaled so that an even grey gives the same response.
+    ones start as the mean of those there were, all scaled so that an even grey gives the same response. Heads move by
+    the names of their attributes, and within them rows by the names of classes.
 
     Args:
         tensors: The old model's weights by parameter name, in any floating type.
@@ -101,7 +103,9 @@ def transfer(
     given = _by_new_level(tensors, old, new)
     if old.backbone != new.backbone:
         given = {name: tensor for name, tensor in given.items() if not name.startswith(BODY)}
+    given, heads = with_heads(given, fresh, old, new)
     sources, notes = _sources(old.labels.classes, new.labels.classes, comes_from or {})
+    notes = [*notes, *heads]
     misfits = {_layer(name) for name, wanted in fresh.items() if not _fits(name, given.get(name), wanted, old, new)}
     result, kept, initialised = dict(fresh), [], []
     adapted = False
@@ -131,10 +135,10 @@ def transfer(
     report = TransferReport(
         kept=tuple(kept),
         moved=moved,
-        initialised=(*(f"class {name}" for name in new.labels.classes if name not in moved), *initialised),
+        initialised=(*(f"class {name}" for name in new.labels.classes if name not in moved), *in_short(initialised)),
         dropped=(
             *(f"class {name}" for name in old.labels.classes if name not in moved.values()),
-            *sorted(set(tensors) - set(fresh)),
+            *in_short(sorted(set(tensors) - set(fresh))),
         ),
         notes=tuple(notes),
     )

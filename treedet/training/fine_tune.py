@@ -18,7 +18,7 @@ from pytorch_lightning.loggers import Logger
 
 from treedet.core.spec import DEFAULT_POINT, OperatingPoint
 from treedet.datasets.annotated import AnnotatedRaster
-from treedet.datasets.samples import CrownWindows
+from treedet.datasets.datamodule import CrownDataModule
 from treedet.errors import TreedetWarning
 from treedet.inference.detector import Detector
 from treedet.metrics.operating_points import choose_points
@@ -26,11 +26,14 @@ from treedet.metrics.paired import PairedCrowns
 from treedet.models.backends.eager import EagerBackend
 from treedet.models.network import NetworkDetector
 from treedet.models.transfer import TransferReport
+from treedet.models.trunk import Trunk
 from treedet.training.callbacks import Watch
 from treedet.training.config import TrainConfig
+from treedet.training.head_validation import HeadValidator, SaidCrowns, calibrated_heads
 from treedet.training.loop import FitResult, fit
 from treedet.training.module import CrownModule
 from treedet.training.plan import Plan, Recipe, make_plan
+from treedet.training.preflight import Preflight
 from treedet.training.validation import Validator
 
 log = logging.getLogger("treedet")
@@ -51,8 +54,9 @@ class FineTuned:
         at_start: Validation F1, precision and recall of the weights that training started from; None without
             validation.
         predictions: Truth and prediction of each validation part, in metres from the corner of its raster's
-            grid.
+            grid; none where only heads are trained.
         plan: Everything that was decided before the first step.
+        said: What the heads that were trained say about crowns held out, given their boxes; None without.
     """
 
     detector: Detector
@@ -63,10 +67,11 @@ class FineTuned:
     at_start: Mapping[str, float] | None
     predictions: tuple[PairedCrowns, ...]
     plan: Plan
+    said: SaidCrowns | None = None
 
     @property
     def reached(self) -> float:
-        """Validation F1 of the weights that are kept; NaN without validation."""
+        """Validation F1 of the weights that are kept; of the heads (macro) where only they are trained; else NaN."""
         return self.history[self.best_epoch - 1].get("val_f1", math.nan)
 
 
@@ -104,12 +109,13 @@ def fine_tune(
     plan = make_plan(detector, plots, validation=validation, config=config, recipe=recipe)
     if before is not None:
         before(plan)
-    validator = Validator(plan.split.validation, plan.spec) if plan.preflight.validation.total else None
+    validator = PlanValidator.of(plan)
     module = CrownModule(
         plan.spec,
         plan.config,
         trunk=plan.trunk,
         fresh_rows=plan.fresh,
+        heads=plan.heads.counts,
         validate=validator,
     )
     at_start = None if validator is None else validator(plan.trunk)
@@ -123,10 +129,17 @@ def fine_tune(
             logger=logger,
             watch=watch,
             facts=plan.facts,
+            canvases=plan.canvases,
         )
-    predictions = tuple(validator.predictions(result.best)) if validator is not None else ()
+    predictions = () if validator is None else validator.predictions(result.best)
+    said = None if validator is None else validator.said(result.best)
     points = choose_points(predictions) if predictions else plan.spec.operating_points
-    spec = replace(plan.spec, operating_points=points, provenance=provenance(plan, result, points, at_start))
+    spec = replace(
+        plan.spec,
+        operating_points=points,
+        heads=plan.spec.heads if said is None else calibrated_heads(plan.spec, said, tuple(plan.heads.counts)),
+        provenance=provenance(plan, result, points, at_start),
+    )
     backend = EagerBackend(result.best)
     trained = Detector(NetworkDetector(backend, spec), name="fine-tuned model", trunk=result.best)
     tuned = FineTuned(
@@ -137,10 +150,49 @@ def fine_tune(
         stopped=result.stopped,
         at_start=at_start,
         predictions=predictions,
+        said=said,
         plan=plan,
     )
     _warn_of_a_loss(tuned)
     return tuned
+
+
+@dataclass(frozen=True)
+class PlanValidator:
+    """Validates all that a plan learns: crowns, attributes, or both.
+
+    Attributes:
+        crowns: Scores the detection; None where it stays as it is, or no crown is held out.
+        heads: Scores what is said about crowns; None where no head learns, or no label is held out.
+    """
+
+    crowns: Validator | None
+    heads: HeadValidator | None
+
+    @classmethod
+    def of(cls, plan: Plan) -> PlanValidator | None:
+        """Return the validator of a plan; None where nothing is held out."""
+        held = plan.split.validation
+        crowns = None
+        if isinstance(plan.preflight, Preflight) and plan.detects and plan.preflight.validation.total:
+            crowns = Validator(held, plan.spec)
+        heads = None
+        if plan.heads.counts:
+            heads = HeadValidator.of(held, plan.held_crops, plan.heads, plan.spec)
+        return None if crowns is None and heads is None else cls(crowns, heads)
+
+    def __call__(self, trunk: Trunk) -> Mapping[str, float]:
+        """Return all scores; ``val_f1`` is that of crowns, or of heads where only they learn."""
+        said = {} if self.heads is None else self.heads(trunk)
+        return {**said, **({} if self.crowns is None else self.crowns(trunk))}
+
+    def predictions(self, trunk: Trunk) -> tuple[PairedCrowns, ...]:
+        """Predict the crowns that were held out."""
+        return () if self.crowns is None else tuple(self.crowns.predictions(trunk))
+
+    def said(self, trunk: Trunk) -> SaidCrowns | None:
+        """Ask the heads about the crowns that were held out."""
+        return None if self.heads is None else self.heads.say(trunk)
 
 
 def _warn_of_a_loss(tuned: FineTuned) -> None:
@@ -160,11 +212,11 @@ def provenance(
     at_start: Mapping[str, float] | None,
 ) -> dict[str, Any]:
     """Return where a model comes from, JSON-able: start, data, settings, package versions and scores."""
-    scores = asdict(points[DEFAULT_POINT]) if plan.preflight.validation.total else "not validated"
+    scores = asdict(points[DEFAULT_POINT]) if at_start is not None and plan.detects else "not validated"
     facts: dict[str, Any] = {
         **plan.facts,
         "transfer": None if plan.transfer is None else plan.transfer.to_dict(),
-        "crowns": plan.preflight.to_dict(),
+        "crowns" if isinstance(plan.preflight, Preflight) else "labels": plan.preflight.to_dict(),
         "config": asdict(plan.config),
         "seed": plan.config.seed,
         "packages": installed(),
@@ -191,11 +243,31 @@ def installed() -> dict[str, str]:
 
 
 def sampled_windows(plan: Plan, count: int) -> list[tuple[Any, Any, Any, Any]]:
-    """Draw the first training windows of a plan: pixels, boxes, classes and known ground of each."""
-    windows = CrownWindows(plan.pools, config=plan.config.samples, seed=plan.config.seed)
+    """Draw the first training windows of a plan: pixels, boxes, classes and known ground of each.
+
+    Where only heads are trained, classes are those of the first attribute.
+    """
+    data = CrownDataModule(
+        plan.pools,
+        samples=plan.config.samples,
+        batch_size=1,
+        epoch_windows=count,
+        seed=plan.config.seed,
+        canvases=plan.canvases,
+    )
     drawn = []
     for index in range(count):
-        pixels, targets = windows[0, index]
+        pixels, targets = data.windows[0, index]
         known = None if targets.known is None else targets.known.numpy()
-        drawn.append((pixels.numpy(), targets.boxes.numpy(), targets.classes.numpy(), known))
+        classes = targets.classes
+        if not plan.detects and targets.said is not None:
+            # What is learned is not where crowns are, but what is said of them.
+            column = list(plan.heads.schema).index(next(iter(plan.heads.counts)))
+            classes, known = targets.said[:, column], None
+        drawn.append((pixels.numpy(), targets.boxes.numpy(), classes.numpy(), known))
     return drawn
+
+
+def sampled_names(plan: Plan) -> tuple[str, ...]:
+    """Return the names of the classes that :func:`sampled_windows` gives numbers of."""
+    return plan.spec.labels.classes if plan.detects else plan.heads.schema[next(iter(plan.heads.counts))]

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from treedet.datasets.datamodule import CrownDataModule, EpochSampler
+from treedet.datasets.mixed import Canvases
 from treedet.datasets.samples import Pool
 from treedet.errors import ResumeMismatchError
 from treedet.models.backends.eager import resolve_device, resolve_precision
@@ -76,6 +77,7 @@ def fit(
     resume: bool = False,
     watch: Watch | None = None,
     facts: Mapping[str, Any] | None = None,
+    canvases: Canvases | None = None,
 ) -> FitResult:
     """Train, and return the averaged weights of the best and the last epoch.
 
@@ -91,6 +93,7 @@ def fit(
         watch: Told after each step where the run stands.
         facts: JSON-able facts the result depends on and only the caller knows, such as a digest of the data; a run is
             resumed only with the same.
+        canvases: Crops on canvases that are drawn besides.
 
     Raises:
         OutputError: The folder holds a run and ``resume`` is off, or can not be written.
@@ -113,6 +116,7 @@ def fit(
             epoch_windows=config.steps_per_epoch(trainer.world_size) * config.batch_size * trainer.world_size,
             workers=config.workers,
             seed=config.seed,
+            canvases=canvases,
         )
         try:
             trainer.fit(

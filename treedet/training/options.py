@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from treedet.errors import ConfigError
 
@@ -24,6 +25,14 @@ class TrainOptions:
         diameter: Crown diameter in metres for annotation in points.
         drop: Leave out rows of the annotation that can not be used, instead of stopping.
         classes: Classes to detect; by default those of the annotation. A single one stands for all crowns.
+        attributes: Attributes to learn, each with its classes in their order, such as status: [alive, dead]; an empty
+            list takes those found. By default all attributes of CROWNS.
+        min_crowns: Crowns of an attribute's class below which it is rare.
+        rare: What becomes of rare classes: one class other together, or out, as crowns without a label.
+        crops: Folder with a folder of crown pictures for each class (class/crop.jpg) that heads learn from besides;
+            with - for RASTER and CROWNS, from nothing else.
+        crops_attribute: Attribute that these classes are of.
+        crops_gsd: Ground metres per pixel of the crops.
         comes_from: Class of the starting model that a new class starts as a copy of, such as spruce: tree.
         from_scratch: Start from random weights.
         validation: Rasters to validate on: a file, folder, glob or list; by default blocks are held out of RASTER.
@@ -45,6 +54,12 @@ class TrainOptions:
     diameter: float | None = None
     drop: bool = False
     classes: tuple[str, ...] | None = None
+    attributes: Mapping[str, tuple[str, ...]] | None = None
+    min_crowns: int = 1
+    rare: Literal["other", "out"] = "out"
+    crops: str | None = None
+    crops_attribute: str = "status"
+    crops_gsd: float = 0.1
     comes_from: Mapping[str, str] = field(default_factory=dict)
     from_scratch: bool = False
     validation: str | None = None
@@ -61,7 +76,7 @@ class TrainOptions:
             raise ConfigError("annotation can not be both partial and complete; give one of --partial, --complete")
         if self.validation is None and self.validation_crowns is not None:
             raise ConfigError("--validation_crowns needs --validation, the rasters they were drawn on")
-        for name in ("gsd", "diameter", "model_gsd", "max_crown", "memory_mb"):
+        for name in ("crops_gsd", "gsd", "diameter", "model_gsd", "max_crown", "memory_mb"):
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value > 0):
                 raise ConfigError(f"{name} must be a positive number, found {value}")

@@ -18,7 +18,9 @@ from torch import Tensor
 from treedet.core.labels import LabelSchema
 from treedet.core.spec import DEFAULT_POINT, ModelSpec, OperatingPoint
 from treedet.datasets.annotated import AnnotatedRaster
+from treedet.datasets.crops import CropSet
 from treedet.datasets.ground import ground_of
+from treedet.datasets.mixed import Canvases
 from treedet.datasets.sample_config import SampleConfig
 from treedet.datasets.samples import Pool
 from treedet.datasets.split import Part, Split, split_blocks, whole
@@ -30,7 +32,10 @@ from treedet.models.transfer import TransferReport, fresh_rows, transfer
 from treedet.models.trunk import Trunk
 from treedet.training.annotation_check import AnnotationCheck, check_annotation
 from treedet.training.config import TrainConfig
+from treedet.training.crop_plan import crop_canvases, split_crops
 from treedet.training.fit_spec import CrownFacts, fit_spec
+from treedet.training.head_plan import HeadPlan, HeadRecipe, plan_heads
+from treedet.training.head_preflight import HeadPreflight
 from treedet.training.module import random_trunk
 from treedet.training.preflight import Preflight
 
@@ -58,6 +63,9 @@ class Recipe:
         max_crown: Widest crown expected, in metres; by default set from the crowns.
         validation_share: Share of crowns held out, where no validation rasters are given; 0 for none.
         memory_mb: Pixels of all rasters together that are kept decoded, in MiB.
+        heads: What is made of the attributes in the annotation.
+        crops: Crops that heads learn from besides, or instead where there is no raster.
+        crops_share: Share of training windows that are canvases of crops, where there are rasters too.
     """
 
     annotation: Annotation = "check"
@@ -68,12 +76,17 @@ class Recipe:
     max_crown: float | None = None
     validation_share: float = 0.2
     memory_mb: float = 2048.0
+    heads: HeadRecipe = field(default_factory=HeadRecipe)
+    crops: CropSet | None = None
+    crops_share: float = 0.5
 
     def __post_init__(self) -> None:
         if self.annotation not in ("check", "partial", "complete"):
             raise ConfigError(f"annotation {self.annotation!r} is unknown; accepted are check, partial, complete")
         if not 0 <= self.validation_share < 1:
             raise ConfigError(f"validation_share must be at least 0 and below 1, found {self.validation_share}")
+        if not 0 < self.crops_share < 1:
+            raise ConfigError(f"crops_share must be above 0 and below 1, found {self.crops_share}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,11 +99,14 @@ class Plan:
         trunk: Weights to start from.
         fresh: Bool, class rows that were initialised afresh.
         transfer: What of the starting model was kept; None where training starts from random weights.
+        heads: Attributes of the new model, and which of them learn.
         preflight: What is known before the first step.
         config: Settings, completed.
         pools: What windows are drawn from.
         check: What the starting model said about the annotation; None where nobody asked it.
         facts: JSON-able facts about data and start, for provenance and for resuming.
+        canvases: Crops to train heads on.
+        held_crops: Crops to validate heads on.
     """
 
     split: Split
@@ -98,11 +114,19 @@ class Plan:
     trunk: Trunk
     fresh: Tensor
     transfer: TransferReport | None
-    preflight: Preflight
+    heads: HeadPlan
+    preflight: Preflight | HeadPreflight
     config: TrainConfig
     pools: tuple[Pool, ...]
     check: AnnotationCheck | None
     facts: Mapping[str, Any]
+    canvases: Canvases | None = None
+    held_crops: CropSet | None = None
+
+    @property
+    def detects(self) -> bool:
+        """Whether it is learned where crowns are; else only what is said about them."""
+        return self.config.freeze != "trunk" or bool(self.fresh.any())
 
 
 def make_plan(
@@ -127,47 +151,114 @@ def make_plan(
         TreedetError: Something else can not work; see :meth:`Preflight.check`.
     """
     config, recipe = config or TrainConfig(), recipe or Recipe()
-    if not plots:
-        raise ConfigError("training needs at least one annotated raster, found none")
+    if not plots and recipe.crops is None:
+        raise ConfigError("training needs at least one annotated raster, or a folder of crops; found none")
     if stems := [plot.path for plot in (*plots, *(validation or [])) if plot.points]:
         raise ConfigError(
             f"{stems[0]} is annotated with points, and training needs crowns; give their diameter in metres with "
             "diameter= (--diameter 5)"
         )
     plots, held = renamed([list(plots), list(validation or [])], detector.spec.labels.classes, recipe.classes)
-    check = _check(detector, plots, recipe)
+    heads_alone = config.freeze == "trunk" and _no_new_class(plots, detector.spec.labels.classes)
+    if not plots and not heads_alone:
+        raise ConfigError("crops show no ground, so they teach heads alone; take freeze='trunk' (--freeze trunk)")
+    # What heads alone learn from need not be complete: ground without a crown teaches them nothing.
+    check = None if heads_alone else _check(detector, plots, recipe)
     if check is not None and recipe.annotation == "partial":
         plots = check.partial()
         held = check_annotation(detector.model, held).partial() if held else held
-    if validation is not None:
-        split = Split(whole(plots), whole(held))
-    elif recipe.validation_share:
-        split = split_blocks(plots, share=recipe.validation_share, seed=config.seed)
+    split = _split(plots, None if validation is None else held, recipe, config.seed)
+    crops, held_crops = split_crops(recipe.crops, share=recipe.validation_share, seed=config.seed)
+    heads = plan_heads(detector.spec, split.train, crops, recipe=recipe.heads, freeze=config.freeze)
+    if heads_alone:
+        spec, decisions = detector.spec, ["crowns are found as before: only what is said about them is learned"]
     else:
-        split = Split(whole(plots), ())
-    spec, decisions = _spec(detector.spec, split, recipe)
-    spec = for_resolutions(spec, config)
+        spec, decisions = _spec(detector.spec, split, recipe)
+        spec = for_resolutions(spec, config)
+    labels = LabelSchema(spec.labels.classes, heads.schema)
+    spec = replace(spec, labels=labels, heads=heads.facts(detector.spec))
     trunk, report, fresh = _weights(detector, spec, recipe, config.seed)
     config = _completed(config, spec)
-    preflight = Preflight.of(
-        split.train,
-        split.validation,
-        spec=spec,
-        config=config,
-        decisions=decisions,
-        transfer=["random weights"] if report is None else report.lines(),
-    )
+    transferred = ["random weights"] if report is None else report.lines()
+    preflight: Preflight | HeadPreflight
+    if heads_alone:
+        preflight = HeadPreflight.of(
+            split, heads, spec=spec, config=config, crops=(crops, held_crops), decisions=[*decisions, *transferred]
+        )
+    else:
+        preflight = Preflight.of(
+            split.train,
+            split.validation,
+            spec=spec,
+            config=config,
+            decisions=[*decisions, *heads.lines],
+            transfer=transferred,
+        )
     preflight.check()
-    share = recipe.memory_mb / len(split.train)
-    finest, classes = config.samples.finest_gsd, spec.labels.classes
-    grounds = [ground_of(part, classes, finest_gsd=finest, memory_mb=share) for part in split.train]
     facts = {
         "start": "random weights" if report is None else f"{detector.name} ({detector.model.identity['model'][:12]})",
         "data": data_digest([*split.train, *split.validation]),
         "rasters": [part.plot.path for part in split.train],
         "validation rasters": [part.plot.path for part in split.validation],
     }
-    return Plan(split, spec, trunk, fresh, report, preflight, config, (Pool(grounds),), check, facts)
+    if recipe.crops is not None:
+        facts["crops"] = f"{recipe.crops.path}: {len(recipe.crops)}"
+    return Plan(
+        split=split,
+        spec=spec,
+        trunk=trunk,
+        fresh=fresh,
+        transfer=report,
+        heads=heads,
+        preflight=preflight,
+        config=config,
+        pools=_pools(split.train, heads, spec, config, memory_mb=recipe.memory_mb, labelled=heads_alone),
+        check=check,
+        facts=facts,
+        canvases=crop_canvases(crops, heads, config, share=recipe.crops_share if plots else 1.0),
+        held_crops=held_crops,
+    )
+
+
+def _no_new_class(plots: Sequence[AnnotatedRaster], known: tuple[str, ...]) -> bool:
+    return all(str(name) in known for plot in plots for name in set(plot.labels))
+
+
+def _split(
+    plots: Sequence[AnnotatedRaster], held: Sequence[AnnotatedRaster] | None, recipe: Recipe, seed: int
+) -> Split:
+    if held is not None:
+        return Split(whole(plots), whole(held))
+    if plots and recipe.validation_share:
+        return split_blocks(plots, share=recipe.validation_share, seed=seed)
+    return Split(whole(plots), ())
+
+
+def _pools(
+    parts: Sequence[Part], heads: HeadPlan, spec: ModelSpec, config: TrainConfig, *, memory_mb: float, labelled: bool
+) -> tuple[Pool, ...]:
+    """Return what windows are drawn from; with ``labelled`` only ground with a crown of which something is known."""
+    said = [heads.said(part.plot) for part in parts]
+    chosen = [
+        (part, rows) for part, rows in zip(parts, said, strict=True) if not labelled or (rows[part.mine] >= 0).any()
+    ]
+    if not chosen:
+        return ()
+    share = memory_mb / len(chosen)
+    return (
+        Pool(
+            [
+                ground_of(
+                    part,
+                    spec.labels.classes,
+                    finest_gsd=config.samples.finest_gsd,
+                    memory_mb=share,
+                    said=rows if heads.schema else None,
+                )
+                for part, rows in chosen
+            ]
+        ),
+    )
 
 
 def renamed(

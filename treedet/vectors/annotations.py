@@ -119,7 +119,9 @@ def _header(path: Path) -> tuple[str, ...]:
 
 def _from_wkt(path: Path, metadata: dict[str, Any], grid: Grid | None) -> gpd.GeoDataFrame:
     with readable(path):
-        rows = pd.read_csv(path)
+        # A class may be called NA or TRUE; what the file leaves empty is missing, and nothing else.
+        named = [name for name in _header(path) if name == "label" or f"{name}_p" in _header(path)]
+        rows = pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=dict.fromkeys(named, str))
         geometries = np.asarray(shapely.from_wkt(rows["wkt"].to_numpy(dtype=object)), dtype=object)
     stored = (metadata.get("crowns") or {}).get("crs")
     crs = pyproj.CRS.from_wkt(stored) if stored else None

@@ -59,7 +59,17 @@ class Layout:
 def _names(column: pd.Series[Any]) -> tuple[str, ...]:
     if isinstance(column.dtype, pd.CategoricalDtype):
         return tuple(str(name) for name in column.cat.categories)
-    return tuple(sorted({str(name) for name in column.dropna().unique()}))
+    return tuple(sorted({str(name) for name in _texts(column).dropna().unique()}))
+
+
+def _texts(column: pd.Series[Any], names: tuple[str, ...] = ()) -> pd.Series[Any]:
+    """Return a column of names as text: a CSV of species codes such as 131 or 007 comes back as numbers."""
+    if not pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column):
+        return column.astype(object)
+    numbers = pd.to_numeric(pd.Series(names, dtype="str"), errors="coerce")
+    written = dict(zip(numbers, names, strict=True))
+    text = {value: written.get(value, f"{value:.15g}") for value in column.dropna().unique()}
+    return column.map(text).astype(object)
 
 
 def require(table: pd.DataFrame, layout: Layout, *, where: str) -> None:
@@ -162,7 +172,7 @@ def restore(table: gpd.GeoDataFrame, layout: Layout | None = None, *, where: str
 
 def _from_file(column: pd.Series[Any], dtype: str, names: tuple[str, ...]) -> pd.Series[Any]:
     if dtype == "category":
-        texts = column.astype(object)
+        texts = _texts(column, names)
         found = [name for name in _names(column) if name not in names and (texts == name).any()]
         return pd.Series(pd.Categorical(texts, categories=[*names, *found]), index=column.index)
     if dtype == "bool":

@@ -8,7 +8,7 @@ import shutil
 import sqlite3
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,11 +52,14 @@ class WriteOptions:
         overwrite: Replace an existing output.
         shape: Geometry written: ``box`` (the crown's own polygon), ``ellipse`` or ``point``.
         wkt: Add the geometry as well-known text to a CSV.
+        colour_by: Column that colours the style in a GeoPackage; None for status, else species, else another
+            attribute, else the label.
     """
 
     overwrite: bool = False
     shape: Shape = "box"
     wkt: bool = False
+    colour_by: str | None = None
 
     def __post_init__(self) -> None:
         check_shape(self.shape)
@@ -247,11 +250,11 @@ def refuse_existing(path: Path) -> None:
             raise OutputError(f"{part} exists already; allow it to be replaced with overwrite=True (--overwrite)")
 
 
-def check_names(names: list[str], path: Path) -> None:
+def check_names(names: Iterable[str], path: Path) -> None:
     """Raise an OutputError for a column that a Shapefile would cut."""
     too_long = [name for name in names if len(name.encode()) > SHAPEFILE_NAME_LENGTH]
     if path.suffix.lower() == ".shp" and too_long:
         raise OutputError(
             f"a Shapefile cuts column names at {SHAPEFILE_NAME_LENGTH} characters, found {', '.join(too_long)}; "
-            "write a GeoPackage (.gpkg) instead, or shorten the attribute to 8 characters"
+            "write a GeoPackage (.gpkg) instead, or shorten the attribute or class to 8 characters"
         )

@@ -127,6 +127,7 @@ class GeoPackageWriter(StagedWriter):
             self.target.layout.classes,
             self.target.layout.attributes,
             points=self.target.options.shape == "point",
+            colour_by=self.target.options.colour_by,
         )
         qgis_style.store(self.file, style, layer=LAYER, geometry_column="geometry")
         return True

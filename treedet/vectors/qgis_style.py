@@ -1,6 +1,6 @@
 """A layer style for QGIS, stored in the GeoPackage so that it is applied on opening.
 
-Crowns are outlines without fill, coloured by status, species or label; label and attributes get drop-down lists
+Crowns are outlines without fill, coloured by an attribute or the label; label and attributes get drop-down lists
 for editing. The table and the QML follow what QGIS 3 itself saves with "Save as default" into the data source.
 """
 
@@ -13,13 +13,9 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from treedet.core.palette import class_colours
-
-CATEGORISED_BY = ("status", "species")
-"""Attributes that colour the map, the first that is there; else the label."""
+from treedet.core.palette import NO_VALUE, class_colours, coloured_by
 
 OUTLINE_MM = "0.4"
-OTHER_COLOUR = "#bbbbbb"
 QGIS_NULL = "{2839923C-8B7D-419E-B84B-CA2FE9B80EC7}"
 """How a value map of QGIS spells NULL."""
 
@@ -88,19 +84,31 @@ def outline_style(column: str, outlines: Mapping[str, Outline], *, points: bool 
     return _document(root)
 
 
-def layer_style(classes: tuple[str, ...], attributes: Mapping[str, tuple[str, ...]], *, points: bool = False) -> str:
+def layer_style(
+    classes: tuple[str, ...],
+    attributes: Mapping[str, tuple[str, ...]],
+    *,
+    points: bool = False,
+    colour_by: str | None = None,
+) -> str:
     """Return the QML of a crowns layer.
 
     Args:
         classes: Names that the label can have.
         attributes: Names that each attribute can have.
         points: The layer holds points, not polygons.
+        colour_by: Column that colours the crowns; see :func:`treedet.core.palette.coloured_by`.
+
+    Raises:
+        ConfigError: There is no such column.
     """
-    column = next((name for name in CATEGORISED_BY if attributes.get(name)), "label")
+    column = coloured_by([name for name, values in attributes.items() if values], colour_by)
     names = attributes.get(column, classes)
     root = ET.Element("qgis", version="3.22.0", styleCategories="Symbology|Fields|Forms")
     outlines = {name: Outline(colour) for name, colour in class_colours(names).items()}
-    _renderer(root, column, outlines, points=points)
+    # QGIS has one category for NULL and for values it does not know.
+    rest = "other" if column == "label" else "no value, or another"
+    _renderer(root, column, outlines, points=points, rest=rest)
     fields = ET.SubElement(root, "fieldConfiguration")
     _drop_down(fields, "label", classes, nullable=False)
     for name, values in attributes.items():
@@ -114,7 +122,9 @@ def _document(root: ET.Element) -> str:
     return doctype + ET.tostring(root, encoding="unicode")
 
 
-def _renderer(root: ET.Element, column: str, outlines: Mapping[str, Outline], *, points: bool) -> None:
+def _renderer(
+    root: ET.Element, column: str, outlines: Mapping[str, Outline], *, points: bool, rest: str = "other"
+) -> None:
     renderer = ET.SubElement(
         root,
         "renderer-v2",
@@ -127,7 +137,7 @@ def _renderer(root: ET.Element, column: str, outlines: Mapping[str, Outline], *,
     categories = ET.SubElement(renderer, "categories")
     symbols = ET.SubElement(renderer, "symbols")
     # QGIS takes the category with an empty value for everything that has none of its own, NULL included.
-    entries = [*((name, name, outline) for name, outline in outlines.items()), ("", "other", Outline(OTHER_COLOUR))]
+    entries = [*((name, name, outline) for name, outline in outlines.items()), ("", rest, Outline(NO_VALUE))]
     for i, (value, label, outline) in enumerate(entries):
         ET.SubElement(categories, "category", render="true", symbol=str(i), value=value, label=label, type="string")
         _symbol(symbols, str(i), outline, points=points)

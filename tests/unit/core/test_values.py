@@ -87,6 +87,47 @@ def test_the_most_probable_class_is_named_with_its_probability() -> None:
     np.testing.assert_allclose(made["status_p"], values.attributes["status"].max(1))
 
 
+def test_an_attribute_below_the_least_probability_is_null_and_keeps_its_probability() -> None:
+    values = arrays(9)
+    made = crowns.to_table(values, GRID, SCHEMA, source="x", min_p=0.7)
+    for name in SCHEMA.attributes:
+        p = values.attributes[name].max(axis=1)
+        assert 0 < (p < 0.7).sum() < 9
+        assert made[name].isna().tolist() == (p < 0.7).tolist()
+        np.testing.assert_array_equal(made[f"{name}_p"], p)
+        assert list(made[name].cat.categories) == list(SCHEMA.attributes[name])
+    plain = crowns.to_table(values, GRID, SCHEMA, source="x")
+    assert made.drop(columns=list(SCHEMA.attributes)).equals(plain.drop(columns=list(SCHEMA.attributes)))
+    crowns.validate(made, SCHEMA)
+
+
+def test_a_probability_equal_to_the_least_is_enough_as_float32() -> None:
+    p = np.array([[0.7, 0.3], [0.3, 0.7]], np.float32)
+    assert float(p[0, 0]) < 0.7
+    assert crowns.said(p, min_p=0.7).tolist() == [0, 1]
+    assert crowns.said(p, min_p=0.71).tolist() == [-1, -1]
+
+
+def test_probabilities_of_all_classes_go_behind_the_columns() -> None:
+    values = arrays(5)
+    made = crowns.with_probabilities(table(5), values, SCHEMA)
+    names = ["p_PISY", "p_PIAB", "p_BEPE", "p_alive", "p_dead"]
+    assert list(made.columns) == [*crowns.columns(SCHEMA), *names]
+    np.testing.assert_array_equal(made[names[:3]], values.attributes["species"])
+    np.testing.assert_array_equal(made[names[3:]], values.attributes["status"])
+    assert {str(made[name].dtype) for name in names} == {"float32"}
+    assert list(crowns.with_probabilities(table(0), arrays(0), SCHEMA).columns) == list(made.columns)
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [{"species": ("ash", "other"), "genus": ("oak", "other")}, {"a": ("Ash", "ash")}, {"p_ash": ("ash", "oak")}],
+)
+def test_probabilities_that_would_share_a_column_are_refused(attributes: dict[str, tuple[str, ...]]) -> None:
+    with pytest.raises(ConfigError, match=r"found 'p_\w+' twice; leave probabilities .* out, or rename a class"):
+        crowns.probability_columns(LabelSchema(attributes=attributes))
+
+
 def test_a_table_in_another_crs_keeps_ground_values() -> None:
     mercator = pyproj.CRS.from_epsg(3395)
     moved = crowns.to_table(arrays(3), GRID, SCHEMA, source="x", crs=mercator)

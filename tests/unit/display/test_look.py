@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import shapely
@@ -6,8 +8,9 @@ from matplotlib.image import imread
 
 from treedet.core.crowns import CrownArrays
 from treedet.core.labels import LabelSchema
+from treedet.core.palette import NO_VALUE, OTHER, class_colours
 from treedet.display.look import SIDE_M, SQUARES, LookSheet
-from treedet.errors import OutputError
+from treedet.errors import ConfigError, OutputError
 from treedet.rasters.raster import Raster
 
 SIDE_PX = round(SIDE_M / 0.1)
@@ -74,6 +77,70 @@ def test_crowns_are_noted_where_they_are_on_grids_of_any_gsd(tmp_path):
     assert len(sheet.squares) == 1
     np.testing.assert_allclose(sheet.squares[0].boxes, [[20, 40, 60, 80], [280, 280, 340, 340]])
     assert sheet.squares[0].groups == ["alive", "dead"]
+
+
+def probabilities(classes, count, p=0.9):
+    rows = np.full((len(classes), count), (1 - p) / (count - 1), np.float32)
+    rows[np.arange(len(classes)), classes] = p
+    return rows
+
+
+def observed(folder, schema, attributes, **options):
+    found = crowns([[10 * i, 20, 10 * i + 8, 40] for i in range(len(next(iter(attributes.values()))))])
+    with opened(folder, np.full((3, 400, 400), 9, np.uint8)) as raster:
+        sheet = LookSheet(schema, **options)
+        sheet.begin(raster, None, raster.grid)
+        sheet.observe(replace(found, attributes=attributes), raster.grid)
+    return sheet
+
+
+TWO = LabelSchema(attributes={"vigour": ("low", "high"), "species": ("ash", "oak"), "status": ("alive", "dead")})
+
+
+@pytest.mark.parametrize(
+    ("named", "wanted", "entries"),
+    [
+        (["vigour", "species", "status"], None, ["alive: 2", "dead: 1"]),
+        (["vigour", "species"], None, ["ash: 2", "oak: 1"]),
+        (["vigour"], None, ["low: 2", "high: 1"]),
+        (["vigour", "species", "status"], "species", ["ash: 2", "oak: 1"]),
+        (["vigour", "species", "status"], "label", ["tree: 3"]),
+    ],
+)
+def test_crowns_are_coloured_by_status_then_species_then_another_or_what_is_wanted(tmp_path, named, wanted, entries):
+    schema = LabelSchema(attributes={name: TWO.attributes[name] for name in named})
+    sheet = observed(tmp_path, schema, {name: probabilities([0, 1, 0], 2) for name in named}, colour_by=wanted)
+    assert list(sheet.legend) == entries
+
+
+def test_a_column_that_is_not_there_can_not_colour():
+    with pytest.raises(
+        ConfigError, match="can not be coloured by 'genus'; accepted are vigour, species, status, label"
+    ):
+        LookSheet(TWO, colour_by="genus")
+
+
+def test_crowns_without_a_value_are_grey_with_an_entry_of_their_own(tmp_path):
+    p = np.concatenate([probabilities([0, 1], 2), probabilities([1, 0], 2, p=0.6)])
+    sheet = observed(tmp_path, LabelSchema(attributes={"status": ("alive", "dead")}), {"status": p}, min_p=0.7)
+    assert sheet.squares[0].groups == ["alive", "dead", None, None]
+    assert sheet.legend == {"alive: 1": "#56b4e9", "dead: 1": "#d55e00", "no value: 2": NO_VALUE}
+    sheet.save(tmp_path / "look.png", title="a")
+    grey = np.array([int(NO_VALUE[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+    drawn = imread(tmp_path / "look.png")[..., :3]
+    assert (np.abs(drawn - grey).max(axis=2) < 0.02).sum() > 100
+
+
+def test_of_many_species_the_legend_names_the_most_frequent(tmp_path):
+    names = tuple(f"SP{i:02d}" for i in range(40))
+    classes = np.repeat(np.arange(40), np.arange(40))
+    schema = LabelSchema(attributes={"species": names})
+    sheet = observed(tmp_path, schema, {"species": probabilities(classes, 40)})
+    legend = sheet.legend
+    assert list(legend) == [*(f"SP{i}: {i}" for i in range(39, 28, -1)), "29 others: 406"]
+    assert legend["SP39: 39"] == class_colours(names)["SP39"]
+    assert list(legend.values()).count(OTHER) == 1
+    sheet.save(tmp_path / "look.png", title="many")
 
 
 @pytest.mark.parametrize("found", [0, 3])

@@ -28,6 +28,13 @@ def test_lengths_are_positive_and_finite(name, value):
         PredictOptions(**{name: value})
 
 
+@pytest.mark.parametrize("value", [-0.1, 1.5, 70, math.nan, math.inf])
+def test_the_least_probability_is_a_probability(value):
+    with pytest.raises(ConfigError, match="min_p must be a probability from 0 to 1, found"):
+        PredictOptions(min_p=value)
+    assert [PredictOptions(min_p=edge).min_p for edge in (0, 1, None)] == [0, 1, None]
+
+
 @pytest.mark.parametrize("name", ["batch_size", "readers"])
 def test_counts_are_at_least_one(name):
     with pytest.raises(ConfigError, match=f"{name} must be at least 1, found 0"):

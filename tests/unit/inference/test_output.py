@@ -11,9 +11,11 @@ from treedet.core import crowns as crowns_table
 from treedet.core.crowns import CrownArrays
 from treedet.core.grid import Grid
 from treedet.core.labels import LabelSchema
+from treedet.core.suppression import MergeConfig
 from treedet.errors import ConfigError
 from treedet.inference.options import PredictOptions
-from treedet.inference.output import Filters, native_boxes, widest_cut_m
+from treedet.inference.output import Filters, Ledger, native_boxes, widest_cut_m
+from treedet.inference.parts import RowFacts
 from treedet.rasters.raster import Raster
 from treedet.rasters.tiling import TilingConfig, plan_tiles
 
@@ -67,15 +69,84 @@ def test_a_condition_that_is_not_one_is_found_before_any_work(where):
 
 
 def test_ids_run_on_over_parts_without_gaps():
-    setup = SimpleNamespace(
-        job=SimpleNamespace(plan=SimpleNamespace(grid=GRID)), raster=SimpleNamespace(path="a"), crs=None
-    )
-    kept, rows = filters(where="score > 0.5").table(CROWNS, setup, first_id=11)
+    kept, rows = filters(where="score > 0.5").table(CROWNS, SETUP, first_id=11)
     assert rows["crown_id"].tolist() == [11, 12, 13]
     assert rows["crown_id"].dtype == "int64"
     np.testing.assert_array_equal(kept.boxes, BOXES[[0, 1, 3]])
-    _, every = filters().table(CROWNS, setup, first_id=14)
+    _, every = filters().table(CROWNS, SETUP, first_id=14)
     assert every["crown_id"].tolist() == [14, 15, 16, 17]
+
+
+SETUP = SimpleNamespace(
+    job=SimpleNamespace(plan=SimpleNamespace(grid=GRID)), raster=SimpleNamespace(path="a"), crs=None
+)
+
+
+def test_conditions_see_attributes_after_the_least_probability():
+    _, dead = filters(where="status == 'dead'").table(CROWNS, SETUP, first_id=1)
+    assert dead["status_p"].tolist() == pytest.approx([0.8, 0.7])
+    _, sure = filters(where="status == 'dead'", min_p=0.75).table(CROWNS, SETUP, first_id=1)
+    assert sure["status_p"].tolist() == pytest.approx([0.8])
+    _, unsure = filters(where="status.isna() and status_p > 0.65", min_p=0.75).table(CROWNS, SETUP, first_id=1)
+    assert unsure["status_p"].tolist() == pytest.approx([0.7])
+
+
+def test_the_least_probability_drops_no_crown():
+    kept, rows = filters(min_p=0.99).table(CROWNS, SETUP, first_id=1)
+    assert (len(kept), len(rows), rows["status"].isna().all()) == (4, 4, True)
+    assert filters(min_p=0.99).text == ""
+
+
+def test_probabilities_are_columns_and_may_be_asked_for():
+    sieve = filters(probabilities=True, where="p_dead > 0.65")
+    assert sieve.probabilities == ("p_alive", "p_dead")
+    _, rows = sieve.table(CROWNS, SETUP, first_id=1)
+    np.testing.assert_allclose(rows[["p_alive", "p_dead"]], [[0.2, 0.8], [0.3, 0.7]])
+
+
+@pytest.mark.parametrize("options", [{"min_p": 0.5}, {"probabilities": True}])
+def test_asking_for_attributes_of_a_model_without_any_is_said(caplog, options):
+    with caplog.at_level("INFO", logger="treedet"):
+        Filters(PredictOptions(**options), tiny_spec())
+    assert "the model names no attribute" in caplog.text
+
+
+def test_the_ledger_counts_what_is_kept_and_doubts_what_was_found():
+    plan = plan_tiles(GRID, TilingConfig(window_px=256, overlap_px=64))
+    rng = np.random.default_rng(0)
+    low = rng.uniform(0, 300, (60, 2))
+    dead = np.arange(60) < 40
+    found = CrownArrays(
+        boxes=np.hstack([low, low + 20]),
+        scores=np.ones(60, np.float32),
+        classes=np.zeros(60, np.int64),
+        cut=np.zeros(60, bool),
+        edge=np.zeros(60, bool),
+        attributes={"status": np.stack([~dead, dead], axis=1).astype(np.float32)},
+    )
+
+    def summed(parts):
+        ledger = Ledger(plan, LABELS)
+        for part, kept in parts:
+            ledger.add(part, kept, RowFacts(windows=1, valid_px=100_000.0))
+        raster = SimpleNamespace(
+            path="a", facts=SimpleNamespace(gsd=0.1, gsd_reason="", bands=(1, 2, 3), bands_reason=""), stretch=None
+        )
+        job = SimpleNamespace(plan=plan, merge=MergeConfig(), threshold=0.3)
+        identity = {"model": "blobs", "device": "cpu", "precision": "exact"}
+        setup = SimpleNamespace(
+            job=job, raster=raster, crs=None, identity=identity, mode="adapt", options=PredictOptions()
+        )
+        return ledger.summary(setup, name="m", output="", filters="", extra_s=0.0)
+
+    # Asked for the living alone, most of what was found is still dead.
+    summary = summed([(found, found.take(~dead))])
+    assert [(row.name, row.crowns) for row in summary.classes["status"]] == [("alive", 20), ("dead", 0), (None, 0)]
+    assert len(summary.cautions) == 1
+    # Asked for the dead alone, nothing is wrong where few are dead.
+    few = found.take(~dead | (np.arange(60) < 35))
+    mostly = CrownArrays.concat([few, found.take(~dead), found.take(~dead)], {"status": 2})
+    assert summed([(mostly, mostly.take(mostly.attributes["status"][:, 1] == 1))]).cautions == ()
 
 
 def setup_of(raster, gsd):

@@ -2,6 +2,7 @@ import json
 from dataclasses import fields, replace
 
 from treedet.inference.summary import Summary
+from treedet.inference.tally import ClassRow, table_lines
 
 RUN = Summary(
     source="a.tif",
@@ -76,6 +77,24 @@ def test_imagery_seen_as_it_is_is_said():
     line = replace(RUN, gsd=0.3, model_gsd=0.3, mode="native").lines()[1]
     assert line == "GSD        0.3 m (from the file), seen by the model at 0.3 m, as it is (native)"
     assert "native" not in "\n".join(RUN.lines())
+
+
+def test_crowns_by_class_and_the_least_probability_are_said():
+    rows = (ClassRow("alive", 9000, 0.75, 1e5, 180.0), ClassRow("dead", 345, 0.25, 900.0, 6.9))
+    run = replace(RUN, classes={"status": rows}, min_p=0.7, cautions=("doubt",))
+    lines = run.lines()
+    assert "attributes left empty below a probability of 0.7" in lines
+    assert lines[-4:-1] == table_lines("status", rows)
+    facts = json.loads(json.dumps(run.to_dict()))
+    assert facts["classes"]["status"][1] == {
+        "name": "dead",
+        "crowns": 345,
+        "share": 0.25,
+        "crown_m2": 900.0,
+        "per_hectare": 6.9,
+    }
+    assert (facts["min_p"], facts["cautions"]) == (0.7, ["doubt"])
+    assert "probability" not in "\n".join(RUN.lines())
 
 
 def test_facts_are_json_and_complete():

@@ -80,7 +80,8 @@ class Data(pl.LightningDataModule):
     bad = ()
     made: ClassVar[list] = []
 
-    def __init__(self, pools, *, samples, batch_size, epoch_windows, workers, seed):
+    def __init__(self, pools, *, samples, batch_size, epoch_windows, workers, seed, canvases):
+        assert canvases is None
         super().__init__()
         self.windows = Windows(seed, self.bad)
         self.batch_size, self.epoch_windows = batch_size, epoch_windows

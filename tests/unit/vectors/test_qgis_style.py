@@ -6,7 +6,8 @@ import pytest
 
 from treedet.core import crowns
 from treedet.core.labels import LabelSchema
-from treedet.core.palette import class_colours
+from treedet.core.palette import NO_VALUE, class_colours
+from treedet.errors import ConfigError
 from treedet.vectors import qgis_style
 from treedet.vectors.writers import WriteOptions, open_writer
 
@@ -22,16 +23,38 @@ def parsed(**kwargs):
     [
         (ATTRIBUTES, "status", ["alive", "dead", ""]),
         ({"species": ("PISY", "PIAB")}, "species", ["PISY", "PIAB", ""]),
+        ({"vigour": ("low", "high")}, "vigour", ["low", "high", ""]),
+        ({"status": (), "vigour": ("low", "high")}, "vigour", ["low", "high", ""]),
         ({}, "label", ["tree", ""]),
     ],
 )
-def test_coloured_by_status_then_species_then_label(attributes, column, values):
+def test_coloured_by_status_then_species_then_another_then_label(attributes, column, values):
     renderer = parsed(attributes=attributes).find("renderer-v2")
     assert renderer.get("type") == "categorizedSymbol"
     assert renderer.get("attr") == column
     categories = renderer.findall("categories/category")
     assert [c.get("value") for c in categories] == values
     assert {c.get("symbol") for c in categories} == {s.get("name") for s in renderer.findall("symbols/symbol")}
+
+
+@pytest.mark.parametrize("wanted", ["species", "label"])
+def test_coloured_by_what_is_wanted(wanted):
+    assert parsed(colour_by=wanted).find("renderer-v2").get("attr") == wanted
+
+
+def test_a_column_that_is_not_there_can_not_colour():
+    with pytest.raises(ConfigError, match="can not be coloured by 'genus'; accepted are species, status, label"):
+        parsed(colour_by="genus")
+
+
+@pytest.mark.parametrize(("wanted", "called"), [("status", "no value, or another"), ("label", "other")])
+def test_crowns_without_a_value_are_grey(wanted, called):
+    renderer = parsed(colour_by=wanted).find("renderer-v2")
+    last = renderer.findall("categories/category")[-1]
+    assert (last.get("value"), last.get("label")) == ("", called)
+    symbol = next(s for s in renderer.findall("symbols/symbol") if s.get("name") == last.get("symbol"))
+    settings = {o.get("name"): o.get("value") for o in symbol.iter("Option") if o.get("name")}
+    assert settings["outline_color"] == ",".join(str(int(NO_VALUE[i : i + 2], 16)) for i in (1, 3, 5)) + ",255"
 
 
 def test_crowns_are_outlines_in_the_colours_of_their_classes():
@@ -58,6 +81,16 @@ def test_label_and_attributes_have_drop_downs():
     assert {f.find("editWidget").get("type") for f in fields.values()} == {"ValueMap"}
     assert choices["label"] == ["tree"]
     assert choices["species"] == ["PISY", "Pin & <Spruce>", qgis_style.QGIS_NULL]
+
+
+def test_a_geopackage_is_coloured_by_what_is_wanted(tmp_path):
+    schema = LabelSchema(attributes=ATTRIBUTES)
+    options = WriteOptions(colour_by="species")
+    with open_writer(tmp_path / "a.gpkg", schema=schema, crs=None, raster_size=(9, 9), options=options) as writer:
+        writer.finish()
+    with sqlite3.connect(tmp_path / "a.gpkg") as connection:
+        [(qml,)] = connection.execute("SELECT styleQML FROM layer_styles").fetchall()
+    assert ET.fromstring(qml).find("renderer-v2").get("attr") == "species"
 
 
 @pytest.mark.parametrize("shape", ["box", "point"])

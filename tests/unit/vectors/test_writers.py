@@ -431,6 +431,44 @@ def test_missing_attributes_stay_missing(tmp_path):
         assert found["species_p"].isna().tolist() == (table.index == 2).tolist()
 
 
+def unsure_table(schema, *, min_p):
+    """A table in which attributes below min_p are null while their probabilities stay."""
+    table, boxes = make_table(schema=schema)
+    for name in schema.attributes:
+        table[name] = table[name].where(table[f"{name}_p"] >= min_p)
+    return table, boxes
+
+
+@pytest.mark.parametrize("min_p", [0.7, 1.0], ids=["some", "all"])
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_attributes_are_null_where_their_probability_is_kept(tmp_path, suffix, min_p):
+    table, boxes = unsure_table(SCHEMA, min_p=min_p)
+    missing = table["status"].isna()
+    assert missing.all() if min_p == 1 else 0 < missing.sum() < len(table)
+    assert table["status_p"].notna().all()
+    found = read_crowns(write(tmp_path / f"a{suffix}", table, boxes, parts=3, metadata={"a": 1}), grid=make_grid())
+    assert_same(found.assign(source=table["source"]), table, tolerance=1e-3)
+
+
+CODES = LabelSchema(attributes={"species": ("007", "131", "316"), "odd": ("NA", "TRUE", "None")})
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_codes_of_digits_and_names_that_look_like_nothing_stay_names(tmp_path, suffix):
+    table, boxes = unsure_table(CODES, min_p=0.5)
+    assert table["species"].isna().any()
+    path = write(tmp_path / f"a{suffix}", table, boxes, schema=CODES, metadata={"a": 1})
+    assert_same(read_crowns(path, grid=make_grid()).assign(source=table["source"]), table, tolerance=1e-3)
+
+
+def test_codes_of_digits_stay_names_beside_wkt_and_without_metadata(tmp_path):
+    table, boxes = unsure_table(CODES, min_p=0.5)
+    write_crowns(table, tmp_path / "map.csv", metadata={"a": 1})
+    assert_same(read_crowns(tmp_path / "map.csv"), table, tolerance=1e-3)
+    path = write(tmp_path / "a.csv", table, boxes, schema=CODES)
+    assert read_crowns(path)["species"].dropna().isin(["7", "131", "316"]).all()
+
+
 def test_outlines_of_several_parts(tmp_path):
     table, boxes = make_table(2)
     parts = shapely.MultiPolygon([shapely.box(0, 0, 1, 1), shapely.box(3, 3, 4, 4)])

@@ -30,13 +30,16 @@ class Backend(Protocol):
             pixels: Uint8 ``[B, C, H, W]``, sides a multiple of the largest stride.
         """
 
-    def attributes(self, out: TrunkOutput, boxes: Sequence[Tensor], *, size: tuple[int, int]) -> Mapping[str, Tensor]:
+    def attributes(
+        self, out: TrunkOutput, boxes: Sequence[Tensor], *, size: tuple[int, int], alone: bool = False
+    ) -> Mapping[str, Tensor]:
         """Return what the attribute heads say about crowns.
 
         Args:
             out: What :meth:`trunk` returned for the batch.
             boxes: Float32 ``[N_b, 4]`` for each window, in its pixels.
             size: Height and width of the windows in pixels, without padding.
+            alone: What lies around the boxes does not belong to them, as on a canvas of crops, and is not looked at.
 
         Returns:
             Logits ``[N, K]`` by attribute, N the sum of N_b, the crowns of the windows one after the other.

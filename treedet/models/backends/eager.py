@@ -57,10 +57,13 @@ class EagerBackend:
             out: TrunkOutput = self._network(torch.from_numpy(pixels).to(self._device))
             return out
 
-    def attributes(self, out: TrunkOutput, boxes: Sequence[Tensor], *, size: tuple[int, int]) -> Mapping[str, Tensor]:
+    def attributes(
+        self, out: TrunkOutput, boxes: Sequence[Tensor], *, size: tuple[int, int], alone: bool = False
+    ) -> Mapping[str, Tensor]:
         """Return the logits of each attribute; see :class:`treedet.models.backends.base.Backend`."""
         with torch.inference_mode():
-            return self._network.say(out.body, boxes, size=size)
+            context = torch.zeros(sum(map(len, boxes)), dtype=torch.bool, device=self._device) if alone else None
+            return self._network.say(out.body, boxes, size=size, context=context)
 
 
 def resolve_device(wanted: str) -> torch.device:
