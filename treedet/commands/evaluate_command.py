@@ -106,6 +106,7 @@ def truth_options(reading: TruthReading) -> TruthOptions:
         diameter=reading.diameter,
         drop=reading.drop,
         points=reading.diameter is None and "diameter" not in reading.columns,
+        values=reading.values,
     )
 
 

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-import geopandas as gpd
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from treedet.errors import ConfigError, CrownsError
+from treedet.vectors.truth_values import hint, shown
 
 OTHER = "other"
-SHOWN = 8
-"""Names that a message lists."""
+"""The class that rare ones are merged into."""
 
+Counts = Mapping[str, Counter[str]]
 Schema = Mapping[str, tuple[str, ...]]
 Renaming = Mapping[str, Mapping[str, str | None]]
+Rare = Literal["other", "out"]
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class AttributeSchema:
 
     Attributes:
         classes: Class names by attribute.
-        renaming: What each name in the annotation becomes, by attribute; None where it is left out.
+        renaming: What each value of the annotation becomes, by attribute; None where it is left out.
         lines: What was decided, in words.
     """
 
@@ -36,171 +37,276 @@ class AttributeSchema:
     renaming: Renaming
     lines: tuple[str, ...]
 
+    def counts(self, counts: Counts) -> dict[str, dict[str, int]]:
+        """Return crowns by class, in the order of the schema, from crowns by value."""
+        found = {name: dict.fromkeys(classes, 0) for name, classes in self.classes.items()}
+        for name, seen in found.items():
+            for value, number in counts.get(name, Counter()).items():
+                if (target := self.renaming[name].get(value, value)) in seen and target is not None:
+                    seen[target] += number
+        return found
 
-def attribute_counts(table: gpd.GeoDataFrame) -> dict[str, Counter[str]]:
+
+def attribute_counts(table: pd.DataFrame) -> dict[str, Counter[str]]:
     """Return how many crowns of a table have each value, for each attribute: any ``x`` beside an ``x_p``.
 
     Args:
-        table: Crowns table; a missing value is not counted.
+        table: Crowns table; a missing value is not counted, and a column without any value has no counts.
+
+    >>> attribute_counts(pd.DataFrame({"status": ["dead", None], "status_p": [1.0, None], "cut": [False, False]}))
+    {'status': Counter({'dead': 1})}
     """
     names = [str(name) for name in table.columns if f"{name}_p" in table.columns]
-    return {name: Counter(table[name].dropna().astype(str).tolist()) for name in names}
+    found = {name: table[name].dropna().astype(str).value_counts() for name in names}
+    return {name: Counter({str(v): int(n) for v, n in seen.items() if n}) for name, seen in found.items()}
+
+
+def added(several: Iterable[Counts]) -> dict[str, Counter[str]]:
+    """Return the counts of several tables together.
+
+    >>> added([{"status": Counter(dead=1)}, {"status": Counter(dead=2)}, {"species": Counter()}])
+    {'status': Counter({'dead': 3}), 'species': Counter()}
+    """
+    total: dict[str, Counter[str]] = {}
+    for counts in several:
+        for name, seen in counts.items():
+            total.setdefault(name, Counter()).update(seen)
+    return total
 
 
 def attribute_schema(
-    counts: Mapping[str, Counter[str]],
+    counts: Counts,
     *,
     known: Schema,
     wanted: Schema | None = None,
     min_crowns: int = 1,
-    rare: Literal["other", "out"] = "out",
+    rare: Rare = "out",
 ) -> AttributeSchema:
     """Decide which attributes can be learned, and their classes.
 
-    Classes that the starting model knows come first, in its order and spelling (names are compared without case);
-    further ones by name. A class with fewer than ``min_crowns`` crowns is rare: merged into ``other``, or left out.
+    Of the classes that the starting model knows, those that occur come first, in its order and spelling (names are
+    compared without case); further ones follow by name. A class with fewer than ``min_crowns`` crowns is rare: merged
+    into ``other``, or left out, also where ``other`` would not have as many. Classes that are stated stay, however
+    rare. An attribute needs two classes that have crowns: without them it is an error where it was asked for, else
+    not learned, which a line says. Attributes stand in the order of the model, then by name.
 
     Args:
         counts: Crowns of each value, by attribute.
         known: Classes of the starting model's attributes.
-        wanted: Attributes asked for with their classes, or without for those found; None takes all that can be
+        wanted: Attributes asked for with their classes, or with none for those found; None takes all that can be
             learned.
         min_crowns: Crowns that a class needs.
         rare: What becomes of rare classes.
 
     Raises:
-        ConfigError: An attribute asked for is in no file, all empty, or has one class only.
+        ConfigError: An attribute asked for is in no file, all empty, or has one class only; two attributes have the
+            same name; an argument makes no sense.
         CrownsError: A value is not among the classes asked for.
 
-    >>> found = attribute_schema({"species": Counter(PISY=40, piab=30, BEPE=2)}, known={"species": ("PIAB",)},
+    >>> found = attribute_schema({"species": Counter(PISY=40, piab=30, BEPE=2)}, known={"species": ("PIAB", "LADE")},
     ...                          min_crowns=5)
     >>> found.classes["species"], found.renaming["species"]["BEPE"]
     (('PIAB', 'PISY'), None)
     """
-    if wanted is not None and (absent := [name for name in wanted if name not in counts]):
-        has = ", ".join(counts) or "none"
+    if min_crowns < 1 or rare not in ("other", "out"):
         raise ConfigError(
-            f"attribute {absent[0]!r} is in no annotation, which has {has}; name its column with columns= "
-            f"(--columns.{absent[0]} SP_CODE)"
+            f"min_crowns must be at least 1 and rare one of other, out; found min_crowns {min_crowns}, rare {rare!r}"
         )
-    classes, renaming, lines = {}, {}, []
-    order = [*(name for name in known if name in counts), *sorted(set(counts) - set(known))]
-    for name in order if wanted is None else [name for name in order if name in wanted]:
-        told = tuple((wanted or {}).get(name, ()))
-        one = _Names(name, counts[name], told or known.get(name, ()), only=bool(told))
-        names = one.classes(min_crowns, rare)
-        lines += one.lines(min_crowns, rare)
-        if len(names) >= 2:
-            classes[name], renaming[name] = names, one.renaming(min_crowns, rare)
+    _refuse_alike([*known, *counts, *(wanted or {})])
+    if wanted is not None and (absent := [name for name in wanted if name not in counts]):
+        raise ConfigError(
+            f"attribute {absent[0]!r} is in no annotation, which has {', '.join(sorted(counts)) or 'none'}; name its "
+            f"column with columns= (--columns.{absent[0]} CODE), or do not ask for it"
+        )
+    classes: dict[str, tuple[str, ...]] = {}
+    renaming: dict[str, dict[str, str | None]] = {}
+    lines: list[str] = []
+    for name in [*(name for name in known if name in counts), *sorted(set(counts) - set(known))]:
+        if wanted is not None and name not in wanted:
+            lines.append(f"attribute {name} is not learned: it was not asked for")
+            continue
+        stated = () if wanted is None else tuple(wanted[name])
+        one = _decide(name, counts[name], known.get(name, ()), stated=stated, min_crowns=min_crowns, rare=rare)
+        if one.lacking is None:
+            classes[name], renaming[name] = one.classes, one.renaming
+            lines += one.lines
         elif wanted is not None:
-            raise ConfigError(f"attribute {name!r} can not be learned: {one.lacking(names)}")
+            raise ConfigError(f"attribute {name!r} can not be learned: {one.lacking}")
         else:
-            lines.append(f"attribute {name} is not learned: {one.lacking(names)}")
+            lines += [*one.lines, f"attribute {name} is not learned: {one.lacking}"]
     return AttributeSchema(classes, renaming, tuple(lines))
 
 
-@dataclass(frozen=True)
-class _Names:
-    """The values of one attribute.
-
-    Attributes:
-        attribute: Its name.
-        counts: Crowns of each value.
-        first: Classes that come first.
-        only: No other class is accepted.
-    """
-
-    attribute: str
-    counts: Counter[str]
-    first: tuple[str, ...]
-    only: bool
-
-    def spelled(self) -> dict[str, str]:
-        """Return the class that each value is, with the spelling of known classes."""
-        spelling = {name.casefold(): name for name in self.first}
-        for value in sorted(self.counts):
-            spelling.setdefault(value.casefold(), value)
-        found = {value: spelling[value.casefold()] for value in self.counts}
-        if self.only and (strange := sorted(set(found.values()) - set(self.first))):
-            raise CrownsError(
-                f"attribute {self.attribute!r}: {self.counts[strange[0]]} crowns are {strange[0]!r}, which is not "
-                f"among its classes {list(self.first)}; say with values= which it is, or null to leave it out "
-                f'(--values \'{{"{self.attribute}": {{"{strange[0]}": "{self.first[0]}"}}}}\')'
+def _refuse_alike(names: Iterable[str]) -> None:
+    spelled: dict[str, str] = {}
+    for name in names:
+        if (other := spelled.setdefault(name.casefold(), name)) != name:
+            raise ConfigError(
+                f"two attributes have the same name, {other!r} and {name!r}: formats do not tell case apart; rename "
+                f"one with columns= (--columns.{other} {name})"
             )
-        return found
-
-    def totals(self) -> Counter[str]:
-        total: Counter[str] = Counter()
-        for value, name in self.spelled().items():
-            total[name] += self.counts[value]
-        return total
-
-    def rare(self, least: int) -> list[str]:
-        return sorted(name for name, count in self.totals().items() if count < least)
-
-    def has_other(self, least: int, rare: str) -> bool:
-        total = self.totals()
-        return rare == "other" and sum(total[n] for n in self.rare(least)) + total[OTHER] >= max(1, least)
-
-    def classes(self, least: int, rare: str) -> tuple[str, ...]:
-        total, gone = self.totals(), set(self.rare(least))
-        # Classes asked for stay in the schema, seen or not; those of the starting model if one of them is seen.
-        first = [name for name in self.first if self.only or name in total]
-        kept = [name for name in dict.fromkeys([*first, *sorted(total)]) if name not in gone and name != OTHER]
-        return (
-            (*kept, OTHER) if self.has_other(least, rare) or (OTHER in total and OTHER not in gone) else tuple(kept)
-        )
-
-    def renaming(self, least: int, rare: str) -> dict[str, str | None]:
-        gone = set(self.rare(least))
-        instead = OTHER if self.has_other(least, rare) else None
-        return {value: instead if name in gone else name for value, name in self.spelled().items()}
-
-    def lines(self, least: int, rare: str) -> list[str]:
-        gone, total = self.rare(least), self.totals()
-        if not gone:
-            return []
-        listed = ", ".join(f"{name} ({total[name]})" for name in gone[:SHOWN])
-        more = f" and {len(gone) - SHOWN} more" if len(gone) > SHOWN else ""
-        became = f"merged into {OTHER!r}" if self.has_other(least, rare) else "left out"
-        return [f"attribute {self.attribute}: classes of fewer than {least} crowns are {became}: {listed}{more}"]
-
-    def lacking(self, names: tuple[str, ...]) -> str:
-        if not self.counts:
-            return "its column is empty; fill it in, or name another with columns="
-        only = f"only {names[0]!r}" if names else "no class"
-        return (
-            f"{only} has crowns enough; two classes are needed: label more crowns, or lower min_crowns (--min_crowns)"
-        )
 
 
-def attribute_codes(table: gpd.GeoDataFrame, schema: Schema, renaming: Renaming) -> npt.NDArray[np.int64]:
+@dataclass(frozen=True)
+class _Decided:
+    """What becomes of one attribute; ``lacking`` says why it can not be learned, None where it can."""
+
+    classes: tuple[str, ...]
+    renaming: dict[str, str | None]
+    lines: list[str]
+    lacking: str | None
+
+
+def _decide(
+    name: str, counts: Counter[str], known: tuple[str, ...], *, stated: tuple[str, ...], min_crowns: int, rare: Rare
+) -> _Decided:
+    spelled = _spelled(counts, stated or known)
+    if stated and (strange := sorted(set(spelled.values()) - set(stated))):
+        raise CrownsError(_strange_message(name, strange, counts, spelled, stated))
+    total: Counter[str] = Counter()
+    for value, number in counts.items():
+        total[spelled[value]] += number
+    gone, instead, lines = ([], None, []) if stated else _rare_ones(name, total, min_crowns=min_crowns, rare=rare)
+    merged = Counter({one: number for one, number in total.items() if one not in gone})
+    if instead is not None and gone:
+        merged[instead] += sum(total[one] for one in gone)
+    classes = stated or _ordered(merged, known)
+    lines += _said_of_classes(name, classes, merged, known, stated=bool(stated))
+    renaming = {value: instead if one in gone else one for value, one in spelled.items()}
+    return _Decided(classes, renaming, lines, _lacking(counts, merged, total, min_crowns=min_crowns))
+
+
+def _spelled(counts: Counter[str], first: tuple[str, ...]) -> dict[str, str]:
+    """Return the class that each value is: of the classes given the one it equals, if need be without case."""
+    by_case = {one.casefold(): one for one in reversed(first)}
+    return {value: value if value in first else by_case.get(value.casefold(), value) for value in counts}
+
+
+def _ordered(found: Iterable[str], known: tuple[str, ...]) -> tuple[str, ...]:
+    """Return classes in the order of the model, further ones by name, and ``other`` last."""
+    first = [one for one in known if one in found]
+    rest = sorted(set(found) - set(first), key=lambda one: (one == OTHER, one))
+    return (*first, *rest)
+
+
+def _rare_ones(
+    name: str, total: Counter[str], *, min_crowns: int, rare: Rare
+) -> tuple[list[str], str | None, list[str]]:
+    """Return the classes that are too rare, what they become (None: left out), and lines that say so."""
+    gone = sorted(one for one, number in total.items() if number < min_crowns)
+    if not gone:
+        return [], None, []
+    reached = sum(total[one] for one in {*gone, OTHER})
+    instead = OTHER if rare == "other" and reached >= min_crowns else None
+    became = "left out" if instead is None else f"merged into {OTHER!r}, which has {reached}"
+    if rare == "other" and instead is None:
+        became += f", since together they are {reached} only"
+    listed = ", ".join(f"{one} {total[one]}" for one in gone[:8])
+    more = f" and {len(gone) - 8} more" if len(gone) > 8 else ""
+    return (
+        gone,
+        instead,
+        [f"attribute {name}: classes of fewer than {min_crowns} crowns are {became}: {listed}{more}"],
+    )
+
+
+def _said_of_classes(
+    name: str, classes: tuple[str, ...], merged: Counter[str], known: tuple[str, ...], *, stated: bool
+) -> list[str]:
+    lines = []
+    if stated and (unseen := [one for one in classes if not merged[one]]):
+        lines.append(f"attribute {name}: no crown is {shown(unseen)}, so it is not learned")
+    kept = set(classes) & set(known)
+    if not stated and kept and (unseen := [one for one in known if one not in classes]):
+        lines.append(f"attribute {name}: classes of the starting model that are no longer classes: {shown(unseen)}")
+    folded = Counter(one.casefold() for one in classes)
+    if alike := sorted(one for one in classes if folded[one.casefold()] > 1):
+        lines.append(f"attribute {name}: {shown(alike)} differ in case alone; bring them together with values=")
+    return lines
+
+
+def _lacking(counts: Counter[str], merged: Counter[str], total: Counter[str], *, min_crowns: int) -> str | None:
+    seen = sorted(one for one, number in merged.items() if number)
+    if len(seen) >= 2:
+        return None
+    if not counts.total():
+        return "its column is all empty; fill it in, or name another with columns="
+    if len(total) == 1:
+        only = next(iter(total))
+        return f"all its {total.total()} crowns with a label are {only!r}; label crowns of another class too"
+    only = f"only {seen[0]!r} has" if seen else "no class has"
+    return f"{only} {min_crowns} crowns or more; label more crowns, or lower min_crowns (--min_crowns)"
+
+
+def _strange_message(
+    name: str, strange: list[str], counts: Counter[str], spelled: Mapping[str, str], stated: tuple[str, ...]
+) -> str:
+    number = sum(number for value, number in counts.items() if spelled[value] in strange)
+    return (
+        f"attribute {name!r}: {number} crowns are {shown(strange)}, not among its classes; accepted are "
+        f"{shown(stated)}: add a class, or say what they are with values= "
+        f"({hint(name, strange[0], {'': stated[0]})}, or null to leave them out)"
+    )
+
+
+def attribute_codes(
+    table: pd.DataFrame, classes: Schema, renaming: Renaming, *, strict: bool = False
+) -> npt.NDArray[np.int64]:
     """Return the class of each attribute of crowns.
 
     Args:
-        table: Crowns table.
-        schema: Classes by attribute.
-        renaming: What names become, where they are not classes as they are.
+        table: Crowns table; an attribute without a column is known of no crown.
+        classes: Classes by attribute.
+        renaming: What values become, where they are not classes as they are.
+        strict: Refuse a value that is neither renamed nor a class; by default it counts as missing.
 
     Returns:
         Int64 ``[N, A]``, columns in the order of the schema; -1 where nothing is known.
+
+    Raises:
+        CrownsError: ``strict``, and there is such a value.
+
+    >>> table = pd.DataFrame({"status": ["Dead", None, "gone"]})
+    >>> attribute_codes(table, {"status": ("alive", "dead")}, {"status": {"Dead": "dead"}}).tolist()
+    [[1], [-1], [-1]]
     """
-    codes = np.full((len(table), len(schema)), -1, np.int64)
-    for column, (name, classes) in enumerate(schema.items()):
+    codes = np.full((len(table), len(classes)), -1, np.int64)
+    for column, (name, names) in enumerate(classes.items()):
         if name in table.columns:
-            codes[:, column] = codes_of(table[name], classes, renaming.get(name, {}))
+            values = table[name].astype(object).to_numpy()
+            codes[:, column] = codes_of(values, names, renaming.get(name, {}), name=name if strict else None)
     return codes
 
 
 def codes_of(
-    values: pd.Series[str], classes: tuple[str, ...], renaming: Mapping[str, str | None]
+    values: npt.NDArray[np.object_],
+    classes: tuple[str, ...],
+    renaming: Mapping[str, str | None],
+    *,
+    name: str | None = None,
 ) -> npt.NDArray[np.int64]:
-    """Return values as numbers of classes, int64 ``[N]``; -1 where missing, left out or no class.
+    """Return values as numbers of classes, int64 ``[N]``; -1 where missing or left out.
 
-    >>> codes_of(pd.Series(["dead", "Alive", None, "gone"]), ("alive", "dead"), {"Alive": "alive"}).tolist()
+    Args:
+        values: Object ``[N]``.
+        classes: Class names.
+        renaming: What values become, where they are not classes as they are.
+        name: The attribute, if a value that is neither renamed nor a class is an error; else it counts as missing.
+
+    Raises:
+        CrownsError: There is such a value.
+
+    >>> values = np.array(["dead", "Alive", None, "gone"], dtype=object)
+    >>> codes_of(values, ("alive", "dead"), {"Alive": "alive"}).tolist()
     [1, 0, -1, -1]
     """
-    number, found = pd.factorize(values.astype(object))
-    place = {name: row for row, name in enumerate(classes)}
-    of_value = [place.get(str(renaming.get(str(value), str(value))), -1) for value in found]
-    return np.array([*of_value, -1], np.int64)[number]
+    numbers, distinct = pd.factorize(values)
+    place: dict[str | None, int] = {one: row for row, one in enumerate(classes)}
+    found = [str(value) for value in distinct]
+    if name is not None and (strange := [v for v in found if v not in renaming and v not in place]):
+        wrong = int(np.isin(numbers, [found.index(value) for value in strange]).sum())
+        raise CrownsError(
+            _strange_message(name, strange, Counter({strange[0]: wrong}), {strange[0]: strange[0]}, classes)
+        )
+    of_value = [place.get(renaming.get(value, value), -1) for value in found]
+    return np.array([*of_value, -1], np.int64)[numbers]

@@ -15,7 +15,6 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 import albumentations as A
 import numpy as np
-import numpy.typing as npt
 
 from treedet.datasets.views import Patch
 
@@ -35,17 +34,18 @@ def pipeline(radiometry: str, *, equalised: bool) -> A.Compose:
     )
 
 
-def _light(radiometry: str, *, equalised: bool) -> list[Any]:
+def _light(radiometry: str, *, equalised: bool, tiles: int = 8) -> list[Any]:
     if radiometry == "none":
         return []
+    grid = (tiles, tiles)
     if radiometry == "calm":
         return [
-            A.CLAHE(clip_limit=(1.0, 4.0), p=0.0 if equalised else 0.3),
+            A.CLAHE(clip_limit=(1.0, 4.0), tile_grid_size=grid, p=0.0 if equalised else 0.3),
             A.RandomBrightnessContrast(brightness_limit=0.1, contrast_limit=(-0.2, 0.15), p=0.5),
             A.HueSaturationValue(hue_shift_limit=5, sat_shift_limit=15, val_shift_limit=6, p=0.3),
         ]
     return [
-        A.CLAHE(clip_limit=(1.0, 4.0), p=0.0 if equalised else 0.5),
+        A.CLAHE(clip_limit=(1.0, 4.0), tile_grid_size=grid, p=0.0 if equalised else 0.5),
         A.RandomBrightnessContrast(brightness_limit=0.2, contrast_limit=(-0.45, 0.25), p=0.7),
         A.RandomGamma(gamma_limit=(70, 140), p=0.3),
         A.HueSaturationValue(hue_shift_limit=10, sat_shift_limit=30, val_shift_limit=12, p=0.5),
@@ -58,22 +58,14 @@ def _light(radiometry: str, *, equalised: bool) -> list[Any]:
 
 
 @lru_cache(maxsize=4)
-def crop_pipeline(radiometry: str) -> A.Compose:
-    """Return flips, quarter turns and random light for pictures without boxes."""
-    return A.Compose([A.D4(p=1.0), *_light(radiometry, equalised=False)])
-
-
-def vary_crop(pixels: npt.NDArray[np.uint8], *, radiometry: str, seed: int) -> npt.NDArray[np.uint8]:
-    """Return a picture of a crown flipped, turned by quarters, and in another light.
+def light_pipeline(radiometry: str) -> A.Compose:
+    """Return random light alone, for pictures of single crowns.
 
     Args:
-        pixels: Uint8 ``[H, W, 3]``.
         radiometry: ``strong``, ``calm`` or ``none``.
-        seed: Seed of the draw.
     """
-    compose = crop_pipeline(radiometry)
-    compose.set_random_seed(seed)
-    return np.asarray(compose(image=np.ascontiguousarray(pixels))["image"], np.uint8)
+    # Tiles about as large as in a window: in smaller ones equalising makes noise of a crown.
+    return A.Compose(_light(radiometry, equalised=False, tiles=2))
 
 
 def vary(patch: Patch, *, radiometry: str, equalised: bool, seed: int) -> Patch:

@@ -20,6 +20,8 @@ class TruthReading:
     Attributes:
         aoi: Vector file with the polygons inside which the truth is complete.
         columns: Columns of the truth by our names, such as label: SP_CODE.
+        values: Classes of the values in these columns, such as status: {Live: alive, Downed: null}; null is a
+            missing label, and of label leaves the row out. By default values are classes as they are.
         crs: CRS of the truth, overriding what its file says.
         diameter: Crown diameter in metres for truth in points; without it points are matched as stems.
         drop: Leave out rows of the truth that can not be used, instead of stopping.
@@ -29,6 +31,7 @@ class TruthReading:
 
     aoi: str | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
+    values: Mapping[str, Mapping[str, str | None]] = field(default_factory=dict)
     crs: str | None = None
     diameter: float | None = None
     drop: bool = False

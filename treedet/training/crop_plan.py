@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from treedet.datasets.crops import CropCanvases, CropSet
+from treedet.datasets.crop_canvases import CropCanvases
+from treedet.datasets.crops import CropSet
 from treedet.datasets.mixed import Canvases
 from treedet.training.config import TrainConfig
 from treedet.training.head_plan import HeadPlan

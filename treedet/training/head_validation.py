@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from treedet.core.spec import HeadFacts, ModelSpec
-from treedet.datasets.crops import CropSet, canvases
+from treedet.datasets.crop_canvases import canvases
+from treedet.datasets.crops import CropSet
 from treedet.datasets.split import Part
 from treedet.inference.describe import describe_boxes
 from treedet.metrics.calibration import fit_softmax
