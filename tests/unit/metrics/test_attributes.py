@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from treedet.errors import ConfigError
-from treedet.metrics.attributes import attribute_scores, confusion_matrix, scores_by_attribute
+from treedet.metrics.attributes import attribute_scores, scores_by_attribute
+from treedet.metrics.confusion import confusion_matrix
 from treedet.metrics.paired import PairedAttribute, PairedCrowns
 
 NAMES = ("alive", "dead", "leaning")
