@@ -20,6 +20,7 @@ from treedet.evaluation.report import Report, check_folder
 from treedet.inference.detector import load
 from treedet.models.backends.allocator import keep_memory
 from treedet.vectors.truth import TruthOptions
+from treedet.vectors.truth_columns import NOT_ATTRIBUTES
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,9 @@ def run(
         detector = load(model, device=device)
         plots = annotated(raster, truth, reading)
         with EvaluationBar() as bar:
-            result = evaluate(detector, plots, config=config, watch=bar.show)
+            result = evaluate(
+                detector, plots, config=config, watch=bar.show, asked=set(reading.columns) - set(NOT_ATTRIBUTES)
+            )
     result.save(folder, overwrite=overwrite)
     for line in [*result.lines(), f"report      {quoted(str(folder / 'report.html'))}"]:
         sys.stdout.write(line + "\n")
@@ -127,6 +130,7 @@ def _of_file(
         paired.grounds,
         config=config,
         classes=paired.classes,
+        attributes=paired.attributes,
         has_scores=paired.has_scores,
         title=f"{Path(predictions.path).name} against {Path(truth).name}",
     )

@@ -80,24 +80,27 @@ def precision_recall(path: Path, rows: pd.DataFrame, *, threshold: float) -> Non
     save_figure(figure, path)
 
 
-def reliability(path: Path, table: pd.DataFrame) -> None:
+def reliability(
+    path: Path, table: pd.DataFrame, *, title: str = "How honest the scores are", score: str = "score"
+) -> None:
     """Draw which share of crowns is right by the score they were given, and how many there are.
 
     Args:
         path: PNG to write; replaced where it exists.
         table: Columns ``low``, ``high``, ``count``, ``confidence``, ``accuracy``, a row for each range of scores.
+        title: Line above the picture.
+        score: What the scores are called.
 
     Raises:
         OutputError: The file can not be written.
     """
-    title = "How honest the scores are"
     rows = table[table["count"] > 0] if len(table) else table
     if not len(rows):
-        empty(path, title=title, what="no crowns with scores")
+        empty(path, title=title, what=f"no crowns with a {score}")
         return
     figure, _ = chart(5.2, 4.8, title=title, count=0)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
-    above.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle="--", label="score = share that is right")
+    above.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle="--", label=f"{score} = share that is right")
     many = rows[rows["count"] >= FEW]
     few = rows[rows["count"] < FEW]
     above.plot(many["confidence"], many["accuracy"], color=BLUE, marker="o", linewidth=1.8, label="measured")
@@ -110,7 +113,7 @@ def reliability(path: Path, table: pd.DataFrame) -> None:
     width = rows["high"] - rows["low"]
     below.bar(rows["low"], rows["count"], width=width, align="edge", color=PALE, edgecolor="white", linewidth=0.6)
     below.set_xlim(0, 1)
-    dress(below, x="score", y="crowns")
+    dress(below, x=score, y="crowns")
     save_figure(figure, path)
 
 

@@ -65,7 +65,7 @@ def common(truth_names: Iterable[str], predicted_names: Iterable[str]) -> Classe
     (('alive', 'dead'), ('tree',))
     """
     predicted = tuple(str(name) for name in predicted_names)
-    ours, theirs = _by_casefold(truth_names), _by_casefold(predicted)
+    ours, theirs = by_casefold(truth_names), by_casefold(predicted)
     if not ours or not theirs:
         return Classes(tuple((ours or theirs).values()) or ("tree",), predicted)
     if len(ours) == 1 or len(theirs) == 1:
@@ -89,7 +89,7 @@ def common(truth_names: Iterable[str], predicted_names: Iterable[str]) -> Classe
     return Classes(("tree",) if apart else tuple(names.values()), predicted, (line,))
 
 
-def _by_casefold(names: Iterable[str]) -> dict[str, str]:
+def by_casefold(names: Iterable[str]) -> dict[str, str]:
     """Return the first spelling of each name by the name without case."""
     found: dict[str, str] = {}
     for name in names:

@@ -20,6 +20,7 @@ from treedet.datasets.notices import each_once
 from treedet.datasets.outside import say_outside
 from treedet.datasets.pairing import annotation_folder, files_by_stem, match_images, some
 from treedet.errors import ConfigError, CrownsError, CrsMismatchError, UnknownGsdError
+from treedet.evaluation.attributes import Attributes, common_attributes, said_classes
 from treedet.evaluation.classes import Classes, common
 from treedet.evaluation.ground import EvaluatedGround, Place, Side, check_truth, in_metres, place_of
 from treedet.evaluation.map_ground import on_map
@@ -40,11 +41,13 @@ class PairedFiles:
     Attributes:
         grounds: One per raster, per image, or one for all of a map.
         classes: What the crowns are compared by.
+        attributes: What is said about crowns that is compared too.
         has_scores: The predictions say how sure they are; without it every score is 1.
     """
 
     grounds: list[EvaluatedGround]
     classes: Classes
+    attributes: Attributes
     has_scores: bool
 
 
@@ -112,9 +115,14 @@ def paired_files(
             else [on_map(annotated, found, gsd=gsd, aoi=aoi)]
         )
     classes = common(_labels(side for _, side, _ in sides), _labels(side for _, _, side in sides))
-    grounds = [EvaluatedGround.of(place, ours, theirs, classes=classes) for place, ours, theirs in sides]
+    attributes = common_attributes(
+        [side.table for _, side, _ in sides],
+        said_classes(side.table for _, _, side in sides),
+        points=any(place.points for place, _, _ in sides),
+    )
+    grounds = [EvaluatedGround.of(*three, classes=classes, attributes=attributes) for three in sides]
     check_truth(grounds)
-    return PairedFiles(grounds, classes, has_scores)
+    return PairedFiles(grounds, classes, attributes, has_scores)
 
 
 def _labels(sides: Iterable[Side]) -> list[str]:

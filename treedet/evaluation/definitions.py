@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 from treedet.evaluation.html import Format, decimals, percent, plain, whole
 
+_FOUND = {"precision": "precision", "recall": "recall", "f1": "F1"}
+
 HEADINGS: Mapping[str, str] = {
     "gsd": "GSD, m",
     "hectares": "ha",
@@ -50,6 +52,15 @@ HEADINGS: Mapping[str, str] = {
     **dict.fromkeys(("recall_high", "precision_high"), "to"),
     "low_m": "from, m",
     "high_m": "to, m",
+    "accuracy": "accuracy, found crowns",
+    "majority": "most frequent",
+    "majority_accuracy": "accuracy of always saying that",
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro F1, found crowns",
+    "macro_f1_all": "macro F1, all crowns",
+    "micro_f1_all": "micro F1, all crowns",
+    "truth_found": "found",
+    **{f"{name}_found": f"{told}, found crowns" for name, told in _FOUND.items()},
     "difference": "difference of F1",
     "low": "from",
     "high": "to",
@@ -70,6 +81,10 @@ FORMATS: Mapping[str, Format] = {
     **dict.fromkeys(("map", "ap40", "ap50", "ap75", "ap_small", "ap_medium", "ap_large"), decimals(3)),
     **dict.fromkeys(("rf1_75", "rf1_50_95", "deepforest_recall", "deepforest_precision", "ece"), decimals(3)),
     **dict.fromkeys(("recall_low", "recall_high", "precision_low", "precision_high"), decimals(3)),
+    **dict.fromkeys(("accuracy", "majority_accuracy", "balanced_accuracy", "kappa"), decimals(3)),
+    **dict.fromkeys(("macro_f1", "macro_f1_all", "micro_f1_all"), decimals(3)),
+    **dict.fromkeys((f"{name}_found" for name in _FOUND), decimals(3)),
+    **dict.fromkeys(("missed", "unsaid", "spurious", "unknown", "truth_found"), whole),
     **dict.fromkeys(("difference", "low", "high"), decimals(3, sign=True)),
     **dict.fromkeys(("centre_distance_m", "centre_distance_p95_m", "smallest_m", "threshold"), decimals(2)),
     **dict.fromkeys(("distance_mean_m", "distance_median_m", "distance_p95_m"), decimals(2)),

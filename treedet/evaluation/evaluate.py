@@ -7,7 +7,7 @@ import math
 import statistics
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -20,11 +20,13 @@ from treedet.core.crowns import CrownArrays
 from treedet.core.grid import SAME_GSD
 from treedet.datasets.annotated import AnnotatedRaster
 from treedet.errors import ConfigError, TreedetWarning
+from treedet.evaluation.attribute_tables import share_notes
+from treedet.evaluation.attributes import Attributes, common_attributes
 from treedet.evaluation.classes import Classes, common
 from treedet.evaluation.conditions import AS_IT_IS, Condition, conditions, predict_conditions, spans_windows
 from treedet.evaluation.config import EvaluateConfig
 from treedet.evaluation.ground import EvaluatedGround, check_truth, ground_of
-from treedet.evaluation.report import Report
+from treedet.evaluation.report import Report, rows_of
 from treedet.evaluation.seen import seen_before
 from treedet.evaluation.tables import Measured, Tables, condition_columns, point_row
 from treedet.inference.detector import Detector
@@ -65,6 +67,7 @@ def evaluate(
     *,
     config: EvaluateConfig | None = None,
     watch: Watch | None = None,
+    asked: Collection[str] = (),
     **changes: Any,  # noqa: ANN401 - the fields of EvaluateConfig, checked there
 ) -> Report:
     """Find the crowns of annotated rasters with a model, and measure how good they are.
@@ -72,13 +75,16 @@ def evaluate(
     Rasters may have any size, and what is counted is what ``predict`` finds at the threshold. Figures by score, such
     as average precision, come from predictions down to very low scores; where a raster spans several windows these
     are made apart, since at a seam a whole crown of low score may take the place of a cut one of high score. Coarser
-    imagery is simulated first, by area averaging, and from then on only that is seen.
+    imagery is simulated first, by area averaging, and from then on only that is seen. What the model says about
+    crowns (attributes) is compared with what the truth says, where both say something.
 
     Args:
         detector: The model.
         plots: Rasters with their crowns, or with points (stems).
         config: At which resolutions, and how crowns are matched.
         watch: Told before each raster where the evaluation stands.
+        asked: Attributes asked for by name: a class of theirs in the truth that the model can not say is an error;
+            of other attributes it counts as wrong, with a note.
         changes: Settings by name, such as ``gsds=[0.2, 0.3]``.
 
     Returns:
@@ -87,6 +93,7 @@ def evaluate(
     Raises:
         ConfigError: A setting makes no sense, or some plots have crowns and others points.
         RasterError: A raster can not be used.
+        CrownsError: See ``asked``.
     """
     config = (config or EvaluateConfig()).but(changes)
     if not plots:
@@ -99,6 +106,8 @@ def evaluate(
     _warn_of_seen(detector, plots)
     labels = sorted({str(name) for plot in plots for name in plot.labels})
     classes = common(labels, detector.spec.labels.classes)
+    tables = [plot.crowns for plot in plots]
+    attributes = common_attributes(tables, detector.spec.labels.attributes, asked=asked, points=plots[0].points)
     wanted = [AS_IT_IS, *conditions(config.gsds, config.modes, model_gsd=detector.spec.gsd)]
     _check_gsds(plots, config)
     own_gsd = statistics.median(plot.grid.gsd for plot in plots)
@@ -120,7 +129,7 @@ def evaluate(
                 for level in levels
             ]
             for position, ((condition, low), (_, crowns)) in enumerate(_beside(runs)):
-                ground = ground_of(plot, crowns, classes=classes)
+                ground = ground_of(plot, crowns, classes=classes, attributes=attributes)
                 found[condition].append(ground.paired)
                 ranked[condition].append(ground_of(plot, low, classes=classes).paired)
                 if condition == AS_IT_IS:
@@ -138,7 +147,8 @@ def evaluate(
     measured = Measured(threshold, config, classes.names, least=least)
     title = f"{detector.name} on {_named([plot.path for plot in plots])}"
     report = _report(title, facts, found, grounds, measured=measured, own_gsd=own_gsd, ranked=ranked)
-    return replace(report, notes=[*classes.said, *(_note(text, paths, len(plots)) for text, paths in notes.items())])
+    seen = [_note(text, paths, len(plots)) for text, paths in notes.items()]
+    return replace(report, notes=[*classes.said, *attributes.said, *report.notes, *seen])
 
 
 def evaluate_crowns(
@@ -146,6 +156,7 @@ def evaluate_crowns(
     *,
     config: EvaluateConfig | None = None,
     classes: Classes | None = None,
+    attributes: Attributes | None = None,
     has_scores: bool = True,
     title: str = "crowns",
 ) -> Report:
@@ -155,6 +166,7 @@ def evaluate_crowns(
         grounds: Truth and prediction of each raster or area (:func:`treedet.evaluation.crown_files.paired_files`).
         config: How crowns are matched; a score threshold of None keeps all.
         classes: Names of the classes the crowns are compared by.
+        attributes: What is said about crowns that the grounds were made to compare.
         has_scores: The predictions say how sure they are.
         title: What is evaluated.
 
@@ -175,7 +187,8 @@ def evaluate_crowns(
     if not has_scores:
         note = "The predictions have no scores, so there is no average precision, score curve or calibration."
         report = replace(report, notes=[note, *report.notes])
-    return replace(report, notes=[*(classes.said if classes else ()), *report.notes])
+    said = [*(classes.said if classes else ()), *(attributes.said if attributes else ())]
+    return replace(report, notes=[*said, *report.notes])
 
 
 def _number(wanted: float | str | None) -> float:
@@ -221,6 +234,7 @@ def _report(
     first = [raster for raster in ranked[AS_IT_IS] if isinstance(raster, PairedCrowns) and measured.has_scores]
     iou = measured.config.iou_threshold
     curve = score_curve(first, thresholds=thresholds_from(measured.least), iou_threshold=iou) if first else None
+    by_attribute = pd.DataFrame(tables.by_attribute)
     return Report(
         title=title,
         facts={
@@ -239,8 +253,16 @@ def _report(
         precision_recall=precision_recall(first, iou_threshold=iou) if first else pd.DataFrame(),
         reliability=reliability(*detections_correct(first, iou_threshold=iou)).table if first else pd.DataFrame(),
         points=pd.DataFrame(points) if points else None,
+        by_attribute=by_attribute,
+        attributes=pd.DataFrame(tables.attributes),
+        confusion=pd.DataFrame(tables.confusion),
+        attribute_reliability=(
+            pd.concat(tables.attribute_reliability, ignore_index=True)
+            if tables.attribute_reliability
+            else pd.DataFrame()
+        ),
         grounds=grounds,
-        notes=[],
+        notes=share_notes(rows_of(by_attribute, tables.table[0])) if tables.table else [],
     )
 
 

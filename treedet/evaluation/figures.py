@@ -12,9 +12,15 @@ import numpy.typing as npt
 import pandas as pd
 
 from treedet.display import evaluation, evaluation_rasters, evaluation_scores
+from treedet.display.confusion import confusion
+from treedet.evaluation.attribute_tables import matrix_of
 
 if TYPE_CHECKING:
     from treedet.evaluation.report import Report
+
+
+WIDE_CLASSES = 6
+"""Classes above which a confusion matrix takes the whole width of the page."""
 
 
 @dataclass(frozen=True)
@@ -25,11 +31,13 @@ class Drawn:
         file: Its name in ``figures/``.
         caption: How to read it.
         wide: It takes the whole width of the page.
+        attribute: What it is about; empty where it is about crowns.
     """
 
     file: str
     caption: str
     wide: bool = False
+    attribute: str = ""
 
 
 def draw_figures(
@@ -56,6 +64,7 @@ def draw_figures(
 
     _by_resolution(report, add)
     _by_score(report, add)
+    _of_attributes(report, add)
     sizes, rasters = report.of_first(report.by_size), report.of_first(report.by_raster)
     if len(sizes) and _any(sizes, "truth"):
         caption = "Bars: share of crowns by diameter, with 95 % intervals; pale where there are fewer than ten."
@@ -120,6 +129,33 @@ def _by_score(report: Report, add: Add) -> None:
         add(
             Drawn("reliability.png", caption),
             lambda path: evaluation_scores.reliability(path, report.reliability),
+        )
+
+
+def _of_attributes(report: Report, add: Add) -> None:
+    """Draw what is said about crowns."""
+    confused, honest = report.of_first(report.confusion), report.of_first(report.attribute_reliability)
+    for name in dict.fromkeys(confused["attribute"]) if len(confused) else ():
+        of_name = (table[table["attribute"] == name] for table in (confused, honest))
+        _of_attribute(str(name), *of_name, add=add)
+
+
+def _of_attribute(name: str, confused: pd.DataFrame, honest: pd.DataFrame, *, add: Add) -> None:
+    names, counts = matrix_of(confused)
+    caption = (
+        "Crowns, and their share of the row. In colour: crowns that were found. Grey: those missed, those about "
+        "which nothing is said, and spurious ones, which are no annotated crown."
+    )
+    add(
+        Drawn(f"confusion_{name}.png", caption, wide=len(names) > WIDE_CLASSES, attribute=name),
+        lambda path: confusion(path, counts, names, attribute=name),
+    )
+    if _any(honest, "count"):
+        caption = "Of the found crowns, how often what is said is right, by its probability."
+        title = f"{name}: how honest the probability is"
+        add(
+            Drawn(f"reliability_{name}.png", caption, attribute=name),
+            lambda path: evaluation_scores.reliability(path, honest, title=title, score="probability"),
         )
 
 

@@ -22,6 +22,7 @@ from treedet.core.labels import LabelSchema
 from treedet.datasets.annotated import AnnotatedRaster
 from treedet.datasets.pairing import some
 from treedet.errors import SparseTruthWarning
+from treedet.evaluation.attributes import Attributes
 from treedet.evaluation.classes import Classes, common
 from treedet.metrics.paired import PairedCrowns
 from treedet.metrics.points import PairedPoints
@@ -114,7 +115,9 @@ class EvaluatedGround:
     complete: bool = False
 
     @classmethod
-    def of(cls, place: Place, truth: Side, predicted: Side, *, classes: Classes) -> EvaluatedGround:
+    def of(
+        cls, place: Place, truth: Side, predicted: Side, *, classes: Classes, attributes: Attributes | None = None
+    ) -> EvaluatedGround:
         """Set the crowns of both sides beside each other; those with their centre outside the AOI are ignored.
 
         Args:
@@ -122,12 +125,13 @@ class EvaluatedGround:
             truth: Annotated crowns or points on it.
             predicted: Predicted crowns on it.
             classes: What both are compared by.
+            attributes: What is said about crowns that is compared too; crowns alone, not points.
         """
         paired: PairedCrowns | PairedPoints
         if place.points:
             paired = _paired_points(place, truth, predicted)
         else:
-            paired = _paired(place, truth, predicted, classes)
+            paired = _paired(place, truth, predicted, classes, attributes or Attributes())
         return cls(
             name=place.name,
             crs=place.crs,
@@ -147,24 +151,31 @@ class EvaluatedGround:
         return _centres(np.asarray(self.paired.truth, np.float64))
 
 
-def ground_of(plot: AnnotatedRaster, found: CrownArrays, *, classes: Classes, source: str = "") -> EvaluatedGround:
+def ground_of(
+    plot: AnnotatedRaster,
+    found: CrownArrays,
+    *,
+    classes: Classes,
+    attributes: Attributes | None = None,
+    source: str = "",
+) -> EvaluatedGround:
     """Set what was found on an annotated raster beside its truth.
 
     Args:
         plot: The raster, its truth and its AOI.
-        found: Predicted crowns in pixels of ``plot.grid``, classes as numbers of ``classes.predicted``. Attributes
-            are left out.
+        found: Predicted crowns in pixels of ``plot.grid``, classes as numbers of ``classes.predicted``.
         classes: What crowns are compared by.
+        attributes: What is said about crowns that is compared too; the others are left out.
         source: Raster named in the table of predictions; by default the plot's own path.
 
     Returns:
         The ground, called by the plot's path, with tables in the raster's CRS.
     """
-    grid = plot.grid
+    grid, attributes = plot.grid, attributes or Attributes()
     table = to_table(
-        replace(found, attributes={}),
+        replace(found, attributes={name: found.attributes[name] for name in attributes.predicted}),
         grid,
-        LabelSchema(classes=classes.predicted),
+        LabelSchema(classes=classes.predicted, attributes=attributes.predicted),
         source=source or plot.path,
         crs=plot.crs,
     )
@@ -173,6 +184,7 @@ def ground_of(plot: AnnotatedRaster, found: CrownArrays, *, classes: Classes, so
         Side(plot.crowns, in_metres(plot.boxes, grid)),
         Side(table, in_metres(found.boxes, grid)),
         classes=classes,
+        attributes=attributes,
     )
 
 
@@ -196,7 +208,7 @@ def in_metres(boxes: npt.ArrayLike, grid: Grid) -> npt.NDArray[np.float64]:
     return np.asarray(boxes * np.array([grid.gsd_x, grid.gsd_y] * 2))
 
 
-def _paired(place: Place, truth: Side, predicted: Side, classes: Classes) -> PairedCrowns:
+def _paired(place: Place, truth: Side, predicted: Side, classes: Classes, attributes: Attributes) -> PairedCrowns:
     return PairedCrowns(
         truth=truth.boxes,
         predicted=predicted.boxes,
@@ -207,6 +219,7 @@ def _paired(place: Place, truth: Side, predicted: Side, classes: Classes) -> Pai
         predicted_ignored=place.ignored(predicted.boxes),
         name=place.name,
         hectares=place.hectares,
+        attributes=attributes.paired(truth.table, predicted.table),
     )
 
 

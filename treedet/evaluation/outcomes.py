@@ -117,7 +117,8 @@ def outcome_table(
     Returns:
         Columns ``outcome``, ``label`` (what was predicted; None for a miss), ``truth_label`` (what is there; None for
         a false alarm), ``score``, ``iou``, ``distance_m`` (between centres, or from the stem to the crown's centre),
-        ``raster`` and ``geometry``, in the CRS of the ground; hits first.
+        ``raster`` and ``geometry``, in the CRS of the ground, then ``predicted_x`` and ``truth_x`` of each attribute
+        ``x`` that is compared; hits first.
     """
     fate = fates(ground, threshold=threshold, iou_threshold=iou_threshold, max_distance=max_distance)
     return table_of(ground, fate)
@@ -143,8 +144,23 @@ def table_of(ground: EvaluatedGround, fate: Fates) -> gpd.GeoDataFrame:
         "distance_m": np.concatenate([fate.distance_m[order], unmatched]),
         "raster": pd.Series([ground.name] * len(outcome), dtype="str"),
     }
+    for name in ground.paired.attributes if isinstance(ground.paired, PairedCrowns) else ():
+        said, known = (_values(table, name) for table in (predicted, truth))
+        values |= {
+            f"predicted_{name}": np.concatenate([said[found], np.full(misses, None, object), said[fate.made_up]]),
+            f"truth_{name}": np.concatenate([known[true], known[fate.missed], np.full(alarms, None, object)]),
+        }
     geometry = np.concatenate([shapes[found], true_shapes[fate.missed], shapes[fate.made_up]])
-    return gpd.GeoDataFrame(values, geometry=geometry, crs=ground.crs)[list(COLUMNS)]
+    table = gpd.GeoDataFrame(values, geometry=geometry, crs=ground.crs)
+    return table[[*COLUMNS, *(name for name in values if name not in COLUMNS)]]
+
+
+def _values(table: gpd.GeoDataFrame, name: str) -> npt.NDArray[np.object_]:
+    """Return what a column says, object ``[N]``, None where it says nothing or is not there."""
+    if name not in table:
+        return np.full(len(table), None, object)
+    column = table[name].astype(object)
+    return np.asarray(column.where(column.notna(), None).to_numpy(), dtype=object)
 
 
 def by_crs(tables: Sequence[gpd.GeoDataFrame]) -> dict[str, gpd.GeoDataFrame]:

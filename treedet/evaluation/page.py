@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from treedet.display.evaluation_rasters import short_names
-from treedet.evaluation import answers
+from treedet.evaluation import answers, page_attributes
 from treedet.evaluation.answers import Answer
 from treedet.evaluation.definitions import DEFINITIONS, FORMATS, GROUPS, HEADINGS
 from treedet.evaluation.figures import Drawn
@@ -54,12 +54,22 @@ def report_page(report: Report, folder: Path, drawn: Mapping[str, Drawn], overla
         element("header", element("h1", report.title), *_first_screen(report)),
         _notes(report.notes),
         _section("On the ground", seen),
+        page_attributes.attribute_section(report, _by_attribute(folder, drawn)),
         *sections,
         *_tables(report),
         _definitions(report),
         element("h2", "What was evaluated"),
         facts({name: value for name, value in report.facts.items() if name not in ("definitions", "rasters")}),
     )
+
+
+def _by_attribute(folder: Path, drawn: Mapping[str, Drawn]) -> dict[str, list[Markup]]:
+    """Return the pictures of each attribute."""
+    found: dict[str, list[Markup]] = {}
+    for one in drawn.values():
+        if one.attribute:
+            found.setdefault(one.attribute, []).append(_figure(folder / "figures" / one.file, one))
+    return found
 
 
 def _first_screen(report: Report) -> list[Markup]:
@@ -168,6 +178,7 @@ def _without_condition(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _definitions(report: Report) -> Markup:
     more = report.facts.get("definitions")
-    every = {**DEFINITIONS, **(more if isinstance(more, Mapping) else {})}
+    said = page_attributes.DEFINITIONS if len(report.by_attribute) else {}
+    every = {**DEFINITIONS, **said, **(more if isinstance(more, Mapping) else {})}
     rows = [part for name, text in every.items() for part in (element("dt", name), element("dd", plain(text)))]
     return element("section", element("h2", "What the words mean"), element("dl", *rows))

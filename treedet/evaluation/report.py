@@ -16,6 +16,7 @@ import pandas as pd
 
 from treedet.errors import OutputError
 from treedet.evaluation.answers import condition_line, headline
+from treedet.evaluation.attribute_tables import attribute_lines
 from treedet.evaluation.figures import draw_figures
 from treedet.evaluation.ground import EvaluatedGround
 from treedet.evaluation.outcomes import Fates, by_crs, fates, table_of
@@ -25,7 +26,10 @@ from treedet.vectors.outcome_layer import write_outcomes
 
 FORMAT = "treedet report"
 VERSION = 1
-TABLES = ("table", "by_raster", "by_size", "by_class", "curve", "precision_recall", "reliability", "points")
+TABLES = (
+    *("table", "by_raster", "by_size", "by_class", "curve", "precision_recall", "reliability", "points"),
+    *("by_attribute", "attributes", "confusion", "attribute_reliability"),
+)
 LAYER = "outcomes"
 OWN = {"figures", "report.html", "report.json", "best.png", "worst.png", "overlay.png", *(f"{t}.csv" for t in TABLES)}
 OWN_FILES = re.compile(rf"{LAYER}[\w-]*\.gpkg(-wal|-shm|-journal)?|figures.[\w-]+\.png")
@@ -49,6 +53,11 @@ class Report:
         precision_recall: Likewise.
         reliability: Likewise, scores against the share of crowns that is right.
         points: Scores where the truth is stems; None where it is crowns.
+        by_attribute: One row for each way of seeing the imagery and attribute; this and the next three are empty
+            where no attribute is on both sides.
+        attributes: Precision, recall and F1 for each of them, all or matched crowns, and class or mean of classes.
+        confusion: Crowns for each of them, true and predicted class.
+        attribute_reliability: For each of them and range of probabilities, the share of what is said that is right.
         grounds: Truth and predictions by raster, of the imagery as it is, for the layer and the pictures.
         notes: What has to be known besides, in words.
     """
@@ -63,6 +72,10 @@ class Report:
     precision_recall: pd.DataFrame
     reliability: pd.DataFrame
     points: pd.DataFrame | None = None
+    by_attribute: pd.DataFrame = field(default_factory=pd.DataFrame)
+    attributes: pd.DataFrame = field(default_factory=pd.DataFrame)
+    confusion: pd.DataFrame = field(default_factory=pd.DataFrame)
+    attribute_reliability: pd.DataFrame = field(default_factory=pd.DataFrame)
     grounds: Sequence[EvaluatedGround] = ()
     notes: Sequence[str] = field(default_factory=list)
 
@@ -113,6 +126,7 @@ class Report:
         if self.model_gsd is None:  # crowns of a file are of no resolution, wherever they are drawn
             rows = [{**row, "gsd": None} for row in rows]
         lines = [headline(rows[0], trees="stems" if stems else "crowns"), *map(condition_line, rows)]
+        lines += attribute_lines(self.of_first(self.by_attribute), self.of_first(self.attributes))
         return [*lines, *(f"note        {note}" for note in self.notes)]
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> None:

@@ -9,8 +9,10 @@ from typing import Any
 
 import pandas as pd
 
+from treedet.evaluation.attribute_tables import attribute_row, class_rows, confusion_rows
 from treedet.evaluation.conditions import Condition
 from treedet.evaluation.config import EvaluateConfig
+from treedet.metrics.attributes import scores_by_attribute
 from treedet.metrics.average_precision import coco_scores
 from treedet.metrics.bootstrap import score_intervals
 from treedet.metrics.by_size import by_diameter, smallest_found
@@ -55,12 +57,20 @@ class Tables:
         by_raster: One row per condition and raster.
         by_size: One row per condition and range of diameters.
         by_class: One row per condition and class.
+        by_attribute: One row per condition and attribute.
+        attributes: Rows per condition, attribute, scope (all or matched crowns) and class.
+        confusion: Rows per condition, attribute, true and predicted class.
+        attribute_reliability: Rows per condition, attribute and range of probabilities.
     """
 
     table: list[dict[str, Any]] = field(default_factory=list)
     by_raster: list[dict[str, Any]] = field(default_factory=list)
     by_size: list[pd.DataFrame] = field(default_factory=list)
     by_class: list[dict[str, Any]] = field(default_factory=list)
+    by_attribute: list[dict[str, Any]] = field(default_factory=list)
+    attributes: list[dict[str, Any]] = field(default_factory=list)
+    confusion: list[dict[str, Any]] = field(default_factory=list)
+    attribute_reliability: list[pd.DataFrame] = field(default_factory=list)
 
     def add(
         self,
@@ -87,6 +97,12 @@ class Tables:
         sizes = by_diameter(kept, iou_threshold=measured.config.iou_threshold)
         self.by_size.append(sizes.assign(**shown)[[*shown, *sizes.columns]])
         self.by_class += [{**shown, **row} for row in _class_rows(low, kept, measured)]
+        for name, found in scores_by_attribute(kept, iou_threshold=measured.config.iou_threshold).items():
+            self.by_attribute.append({**shown, **attribute_row(name, found)})
+            self.attributes += [{**shown, **row} for row in class_rows(name, found)]
+            self.confusion += [{**shown, **row} for row in confusion_rows(name, found)]
+            honest = found.reliability.table.assign(**shown, attribute=name)
+            self.attribute_reliability.append(honest[[*shown, "attribute", *found.reliability.table.columns]])
 
 
 def _summary(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal, TypeAlias
 
@@ -10,11 +11,33 @@ import numpy as np
 import numpy.typing as npt
 
 from treedet.core.boxes import Boxes
-from treedet.metrics.assignment import Floats
+from treedet.metrics.assignment import Floats, Index
 from treedet.metrics.detection import RasterCount
 from treedet.metrics.matching import Bools, Matching, Overlaps, greedy, hungarian
 
 Method: TypeAlias = Literal["hungarian", "greedy", "deepforest"]
+
+
+@dataclass(frozen=True, eq=False)
+class PairedAttribute:
+    """One attribute of the annotated and the predicted crowns of a raster, as positions in the same names.
+
+    Attributes:
+        names: What may be said, or is said in the truth.
+        truth: Int64 ``[N]``; -1 where nothing is known.
+        predicted: Int64 ``[M]``; -1 where nothing is said.
+        probabilities: Float32 ``[M]`` of what is said; NaN where it has none.
+    """
+
+    names: tuple[str, ...]
+    truth: Index
+    predicted: Index
+    probabilities: npt.NDArray[np.float32]
+
+    def kept(self, truth: Bools, predicted: Bools) -> PairedAttribute:
+        """Return the same of some crowns, chosen by masks ``[N]`` and ``[M]``."""
+        chosen = self.predicted[predicted], self.probabilities[predicted]
+        return PairedAttribute(self.names, self.truth[truth], *chosen)
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +60,7 @@ class PairedCrowns:
         name: Of the raster.
         group: The data set, for scores averaged over sets.
         hectares: Valid ground inside the AOI; NaN where unknown.
+        attributes: What is known and said of the crowns, by attribute; matching does not look at it.
     """
 
     truth: Boxes
@@ -49,6 +73,7 @@ class PairedCrowns:
     name: str = ""
     group: str = ""
     hectares: float = float("nan")
+    attributes: Mapping[str, PairedAttribute] = field(default_factory=dict)
 
     @cached_property
     def overlaps(self) -> Overlaps:
@@ -143,6 +168,7 @@ class PairedCrowns:
             predicted_classes=_masked(self.predicted_classes, predicted),
             truth_ignored=_masked(self.truth_ignored, truth),
             predicted_ignored=_masked(self.predicted_ignored, predicted),
+            attributes={name: one.kept(truth, predicted) for name, one in self.attributes.items()},
         )
         old = self.overlaps
         kept = old.take(truth[old.truth] & predicted[old.predicted])

@@ -37,7 +37,7 @@ def write_outcomes(path: Path, table: gpd.GeoDataFrame) -> None:
     Args:
         path: The GeoPackage to write, new.
         table: Columns ``outcome`` (hit, miss, false alarm or confusion), ``label``, ``truth_label``, ``score``,
-            ``iou``, ``distance_m``, ``raster`` and ``geometry``, in one CRS or none.
+            ``iou``, ``distance_m``, ``raster`` and ``geometry``, in one CRS or none; any further ones follow them.
 
     Raises:
         OutputError: The file exists, or can not be written.
@@ -62,7 +62,7 @@ def _write(table: gpd.GeoDataFrame, path: Path, *, layer: str) -> None:
         # Without a CRS coordinates are pixels; the report says so.
         warnings.filterwarnings("ignore", message="'crs' was not provided", category=UserWarning)
         pyogrio.write_dataframe(
-            table[list(COLUMNS)] if table.crs is None else _known(table),
+            _in_order(table) if table.crs is None else _known(table),
             path,
             layer=layer,
             driver="GPKG",
@@ -74,4 +74,8 @@ def _write(table: gpd.GeoDataFrame, path: Path, *, layer: str) -> None:
 
 def _known(table: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
     """Return the table with its CRS as GDAL understands it best."""
-    return table[list(COLUMNS)].set_crs(gdal_crs(table.crs), allow_override=True)
+    return _in_order(table).set_crs(gdal_crs(table.crs), allow_override=True)
+
+
+def _in_order(table: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
+    return table[[*COLUMNS, *(name for name in table.columns if name not in COLUMNS)]]

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from treedet.errors import CrownsError, DegenerateCrownError
+from treedet.vectors.columns import Layout
 from treedet.vectors.truth import Annotations, TruthOptions, annotated_crowns
 from treedet.vectors.truth_columns import absent
 from treedet.vectors.truth_formats import open_rows
@@ -34,12 +35,13 @@ def read_predictions(path: str | Path, options: TruthOptions | None = None) -> A
             ``score``, ``Confidence_score``, ``confidence`` or ``prob`` is taken, in any case of letters.
 
     Returns:
-        Crowns with their score; where the file has none ``has_scores`` is False and every score 1.
+        Crowns with their score; where the file has none ``has_scores`` is False and every score 1. ``x_p`` of an
+        attribute ``x`` is the file's, NaN where it has none.
 
     Raises:
         CrownsError: As :func:`treedet.vectors.truth.read_annotations`, or scores are percent.
         MissingColumnError: The column asked for is absent.
-        DegenerateCrownError: A score is missing or not from 0 to 1.
+        DegenerateCrownError: A score is missing, or it or a probability is not from 0 to 1.
     """
     options = replace(options or TruthOptions(), points=False)
     asked = options.columns.get("score")
@@ -54,9 +56,26 @@ def read_predictions(path: str | Path, options: TruthOptions | None = None) -> A
                 rows.path,
                 ", ".join(SCORE_NAMES),
             )
-        return annotated_crowns(rows, options, scores=np.ones(len(rows)))
-    scores = _scores(rows, name)
-    return replace(annotated_crowns(rows, options, scores=scores), has_scores=True)
+        return _with_probabilities(annotated_crowns(rows, options, scores=np.ones(len(rows))), rows, options)
+    found = annotated_crowns(rows, options, scores=_scores(rows, name))
+    return replace(_with_probabilities(found, rows, options), has_scores=True)
+
+
+def _with_probabilities(found: Annotations, rows: Rows, options: TruthOptions) -> Annotations:
+    """Return crowns with the probabilities of their attributes as the file states them, instead of certainty."""
+    table, there = found.table, set(rows.columns.columns)
+    told: dict[str, npt.NDArray[np.float32]] = {}
+    for name in Layout.of_table(table).attributes:
+        column = next((p for p in (f"{options.columns.get(name, name)}_p", f"{name}_p") if p in there), None)
+        p = np.full(len(rows), np.nan) if column is None else _numbers(rows, column)
+        wrong = (p < 0) | (p > 1)
+        if wrong.any():
+            raise DegenerateCrownError(
+                f"{rows.path}: {wrong.sum()} probabilities in {column!r} are not from 0 to 1, {rows.listed(wrong)}; "
+                f"found {p[wrong][0]:g}: correct them, or rename the column"
+            )
+        told[f"{name}_p"] = p[rows.columns.index.get_indexer(table.index)].astype(np.float32)
+    return replace(found, table=table.assign(**told))
 
 
 def _score_column(rows: Rows, asked: str | None) -> str | None:
@@ -69,10 +88,19 @@ def _score_column(rows: Rows, asked: str | None) -> str | None:
     return next((lower[name] for name in SCORE_NAMES if name in lower), None)
 
 
+def _words(rows: Rows, name: str) -> pd.Series[str]:
+    """Return a column as text with a decimal point."""
+    return rows.columns[name].astype("string").str.strip().str.replace(",", ".", regex=False).fillna("")
+
+
+def _numbers(rows: Rows, name: str) -> npt.NDArray[np.float64]:
+    """Return a column as numbers, NaN where it holds none."""
+    return pd.to_numeric(_words(rows, name), errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+
+
 def _scores(rows: Rows, name: str) -> npt.NDArray[np.float64]:
     """Return a column as scores, float64 ``[N]``."""
-    words = rows.columns[name].astype("string").str.strip().str.replace(",", ".", regex=False).fillna("")
-    found = pd.to_numeric(words, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+    words, found = _words(rows, name), _numbers(rows, name)
     empty = words.str.lower().isin(NOTHING).to_numpy(dtype=bool)
     if (known := found[np.isfinite(found)]).size and known.min() >= 0 and 1 < known.max() <= 100:
         raise CrownsError(

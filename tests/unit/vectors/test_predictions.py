@@ -101,3 +101,33 @@ def test_coco_and_yolo_keep_their_confidence(tmp_path):
 def test_yolo_truth_without_confidence_has_no_scores(tmp_path):
     (tmp_path / "a.txt").write_text("0 0.5 0.5 0.1 0.1\n")
     assert not read_predictions(tmp_path / "a.txt").has_scores
+
+
+def said_in(tmp_path, column, values):
+    rows = [f"a.tif,{10 * i},0,{10 * i + 5},5,Tree,0.5,dead,{value}" for i, value in enumerate(values)]
+    path = tmp_path / "found.csv"
+    path.write_text("\n".join([f"{HEAD},score,status,{column}", *rows]))
+    return path
+
+
+def test_what_is_said_keeps_its_probability(tmp_path):
+    found = read_predictions(said_in(tmp_path, "status_p", [0.9, "", 0.25])).table
+    assert found["status"].tolist() == ["dead"] * 3
+    np.testing.assert_equal(found["status_p"].to_numpy(), np.array([0.9, np.nan, 0.25], np.float32))
+
+
+def test_what_is_said_without_a_probability_is_not_certain(tmp_path):
+    assert read_predictions(said_in(tmp_path, "height", [3, 4])).table["status_p"].isna().all()
+
+
+def test_a_renamed_attribute_has_the_probability_of_its_own_column(tmp_path):
+    path = said_in(tmp_path, "status_p", [0.9])
+    found = read_predictions(path, TruthOptions(columns={"vigour": "status"})).table
+    assert found["vigour_p"].tolist() == [np.float32(0.9)]
+
+
+def test_a_probability_that_is_none(tmp_path):
+    with pytest.raises(
+        DegenerateCrownError, match=r"1 probabilities in 'status_p' are not from 0 to 1, .*; found 90"
+    ):
+        read_predictions(said_in(tmp_path, "status_p", [0.9, 90]))
