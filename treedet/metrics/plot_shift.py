@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -14,7 +15,7 @@ from treedet.metrics.assignment import Floats, Index
 
 LEAST_STEMS = 5
 """Stems below which a plot is not shifted."""
-MOST_STEMS = 400
+MOST_STEMS = 200
 """Stems that are looked at, the largest: more tell nothing new about two numbers."""
 STEP_M = 0.5
 FINER_M = (0.1, 0.02)
@@ -25,6 +26,8 @@ SURE = 3.0
 """Standard errors by which the gain must exceed zero."""
 APART_M = 2.0
 """Metres from the best shift beyond which another is a different answer."""
+CHUNK = 1 << 21
+"""Pairs of a stem and a crown, times shifts, that are looked at in one go."""
 LEAST_RADIUS_M = 0.5
 """Radius that a smaller crown is given, so that it can still be found on the grid of shifts."""
 
@@ -63,7 +66,7 @@ def find_shift(
         crowns: Float64 ``[M, 4]``, boxes in the same metres.
         tree: Of the centres of all crowns, where many plots are searched.
         max_shift: Metres; 0 shifts nothing.
-        sizes: Float64 ``[N]``; of more than 400 stems the largest are looked at.
+        sizes: Float64 ``[N]``; of more than 200 stems the largest are looked at.
 
     Raises:
         ConfigError: ``max_shift`` is negative or no number.
@@ -76,24 +79,23 @@ def find_shift(
     """
     if not (math.isfinite(max_shift) and max_shift >= 0):
         raise ConfigError(f"max_shift must be a number of metres that is not negative, found {max_shift}")
-    pairs = _Pairs.of(*_largest(stems, sizes), crowns, tree=tree, reach=max_shift)
-    none = np.zeros((1, 2))
-    here = pairs.agreement(none)[0]
+    pairs = _Pairs.of(_largest(stems, sizes), crowns, tree=tree, reach=max_shift)
+    nowhere = np.zeros(2)
+    here = pairs.agreement(nowhere[None])[0]
     before = float(here.mean()) if len(here) else math.nan
     if max_shift == 0:
         return PlotShift(0.0, 0.0, before, before, "no shift asked for")
     if len(here) < LEAST_STEMS:
         return PlotShift(0.0, 0.0, before, before, f"fewer than {LEAST_STEMS} stems")
-    grid = _grid(none[0], math.ceil(max_shift / STEP_M), STEP_M, max_shift)
+    grid = _grid(nowhere, math.ceil(max_shift / STEP_M), STEP_M, max_shift)
     coarse = pairs.agreement(grid)
     means = coarse.mean(axis=1)
     best = grid[means.argmax()]
     apart = np.hypot(*(grid - best).T) > APART_M
     other = coarse[apart][means[apart].argmax()] if apart.any() else np.zeros(len(here))
-    step = STEP_M
-    for finer in FINER_M:
+    for step, finer in pairwise((STEP_M, *FINER_M)):
         near = _grid(best, round(step / finer), finer, max_shift)
-        best, step = near[pairs.agreement(near).mean(axis=1).argmax()], finer
+        best = near[pairs.agreement(near).mean(axis=1).argmax()]
     there = pairs.agreement(best[None])[0]
     after = float(there.mean())
     if after - before < LEAST_GAIN or not _surely(there - here, SURE):
@@ -107,16 +109,17 @@ def _surely(gain: Floats, errors: float) -> bool:
     return bool(gain.mean() > errors * gain.std(ddof=1) / math.sqrt(len(gain)))
 
 
-def _largest(stems: Floats, sizes: Floats | None) -> tuple[Floats]:
+def _largest(stems: Floats, sizes: Floats | None) -> Floats:
+    """Return the stems that are somewhere, of many the largest."""
     stems = np.asarray(stems, np.float64).reshape(-1, 2)
     somewhere = np.isfinite(stems).all(axis=1)
     size = np.zeros(len(stems)) if sizes is None else np.nan_to_num(np.asarray(sizes, np.float64), nan=-np.inf)
     stems, size = stems[somewhere], size[somewhere]
     if len(stems) <= MOST_STEMS:
-        return (stems,)
-    # Stems of one size are taken from all over the plot: by the fraction of their coordinates, which no row order has.
+        return stems
+    # Stems of one size are taken from all over the plot, by digits of their places, whatever the order of rows.
     mixed = np.modf(np.abs(stems[:, 0] * 7919.0 + stems[:, 1] * 104729.0))[0]
-    return (stems[np.lexsort((mixed, -size))[:MOST_STEMS]],)
+    return np.asarray(stems[np.lexsort((mixed, -size))[:MOST_STEMS]])
 
 
 def _grid(centre: Floats, steps: int, step: float, most: float) -> Floats:
@@ -126,7 +129,7 @@ def _grid(centre: Floats, steps: int, step: float, most: float) -> Floats:
     shifts = np.column_stack([x.ravel(), y.ravel()])
     length = np.hypot(shifts[:, 0], shifts[:, 1])
     order = np.argsort(length, kind="stable")
-    return shifts[order][length[order] <= most + 1e-9]
+    return np.asarray(shifts[order][length[order] <= most + 1e-9], dtype=np.float64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,7 +168,12 @@ class _Pairs:
         """Return the agreement of each stem at each shift, float64 ``[S, N]``."""
         if not len(self.start):
             return np.zeros((len(shifts), self.lonely))
-        x = (self.off[:, 0] + shifts[:, :1]) / self.radius
-        y = (self.off[:, 1] + shifts[:, 1:]) / self.radius
-        least = np.minimum.reduceat(x * x + y * y, self.start, axis=1)
-        return np.asarray(np.hstack([np.exp(-least), np.zeros((len(shifts), self.lonely))]))
+        found = np.zeros((len(shifts), len(self.start) + self.lonely))
+        rows = max(1, CHUNK // len(self.radius))
+        for first in range(0, len(shifts), rows):
+            part = shifts[first : first + rows]
+            x = (self.off[:, 0] + part[:, :1]) / self.radius
+            y = (self.off[:, 1] + part[:, 1:]) / self.radius
+            least = np.minimum.reduceat(x * x + y * y, self.start, axis=1)
+            found[first : first + rows, : len(self.start)] = np.exp(-least)
+        return found

@@ -145,7 +145,6 @@ def match_stems(
     chosen, second, holder = _take_turns(found, turn, count, len(crowns))
     torn = second >= 0
     has = chosen >= 0
-    crown = np.where(has, _at(found.crown, chosen), -1)
     rival_crown = np.where(torn, _at(found.crown, second), -1)
     rival_stem = np.full(count, -1, np.int64)
     # The best candidate of a stem is its first.
@@ -154,13 +153,14 @@ def match_stems(
     rival_stem[wanting[late]] = holder[found.crown[first[late]]]
     disputed, rival = _disputes(found, chosen, holder, size)
     rival_stem[disputed] = rival
-    crown[disputed] = found.crown[first[np.searchsorted(wanting, disputed)]]
     fate = np.where(has, MATCHED, UNMATCHED).astype(object)
     fate[torn] = AMBIGUOUS
     fate[disputed] = AMBIGUOUS
-    pair_of = chosen.copy()
-    pair_of[disputed] = first[np.searchsorted(wanting, disputed)]
-    distance = np.where(pair_of >= 0, _at(found.distance_m, pair_of), np.nan)
+    # Who came too late in a dispute is told with the crown it wanted.
+    late = disputed[~has[disputed]]
+    chosen[late] = first[np.searchsorted(wanting, late)]
+    crown = np.where(chosen >= 0, _at(found.crown, chosen), -1)
+    distance = np.where(chosen >= 0, _at(found.distance_m, chosen), np.nan)
     return StemMatching(fate, crown.astype(np.int64), distance, rival_crown.astype(np.int64), rival_stem)
 
 
