@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import shapely
-
 from factories import UTM
+
 from treedet.core.crowns import DTYPES
 
 EAST, NORTH = 620_000.0, 5_600_000.0
@@ -98,5 +98,5 @@ def _gaps(
 ) -> npt.NDArray[np.float64]:
     """Return places beyond the reach of every crown."""
     places = rng.uniform(-12, side + 12, (20_000, 2))
-    free = (np.hypot(*(places[:, None] - circles[None, :, :2]).T).T > circles[:, 2] + 1.8).all(axis=1)
+    free = (circles[:, 2] + 1.8 < np.hypot(*(places[:, None] - circles[None, :, :2]).T).T).all(axis=1)
     return places[free][:count]

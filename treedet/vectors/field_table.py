@@ -20,7 +20,14 @@ from treedet.vectors.field_options import FieldOptions
 from treedet.vectors.geojson import WGS84
 from treedet.vectors.layers import existing
 from treedet.vectors.truth import TruthOptions
-from treedet.vectors.truth_columns import CLASS_NAMES, DIAMETER_NAMES, absent, texts, what_columns_say
+from treedet.vectors.truth_columns import (
+    CLASS_NAMES,
+    DIAMETER_NAMES,
+    absent,
+    check_attributes,
+    texts,
+    what_columns_say,
+)
 from treedet.vectors.truth_rows import Rows, listed
 
 Floats = npt.NDArray[np.float64]
@@ -100,6 +107,7 @@ def read_field(
         ConfigError: An option makes no sense.
     """
     options = options or FieldOptions()
+    _check_names(options)
     file = existing(Path(path))
     table = text_table(file)
     if not len(table):
@@ -127,6 +135,18 @@ def read_field(
         plots = table[found["plot"]].str.strip().to_numpy(object)
     attributes = _attributes(table, found, options, str(path), notices)
     return FieldTable(str(path), table, names, plots, xy, known, offset, sizes, attributes, tuple(notices))
+
+
+def _check_names(options: FieldOptions) -> None:
+    """Refuse names that no attribute of a stem may have."""
+    asked = [name for name in options.columns if name not in ROLES]
+    for name in (*asked, *options.values):
+        if name in (*NO_ATTRIBUTES, *ROLES):
+            raise ConfigError(
+                f"columns: {name!r} can not be an attribute of a stem; accepted are {', '.join(ROLES)} as columns, "
+                "and as attributes plain words such as species that are no column of the crowns table"
+            )
+    check_attributes([*asked, *options.values])
 
 
 def _roles(table: pd.DataFrame, columns: Mapping[str, str], path: Path) -> dict[str, str]:
@@ -260,11 +280,6 @@ def _attributes(
     """Return what was noted of stems, read as the columns of annotations are."""
     asked = {name: theirs for name, theirs in options.columns.items() if name not in ROLES}
     values = TruthOptions(values=options.values).values
-    if wrong := [name for name in (*asked, *values) if name in (*NO_ATTRIBUTES, *(r for r in ROLES if r in values))]:
-        raise ConfigError(
-            f"columns: {wrong[0]!r} can not be an attribute of a stem; accepted are {', '.join(ROLES)}, and plain "
-            "words such as species that are no column of the crowns table"
-        )
     used = {*found.values()} | {n for n in table.columns if n.lower() in (*CLASS_NAMES, *DIAMETER_NAMES)}
     rest = table.drop(columns=[name for name in used if name not in asked.values()])
     rest[CONSTANT] = DEFAULT_LABEL

@@ -5,10 +5,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import shapely
-from pyproj import Transformer
-
 from factories import UTM
 from field_stands import EAST, NORTH, OVERTOPPED, STRANGER, VISIBLE, crowns_table, stand
+from pyproj import Transformer
+
 from treedet.datasets.field_trees import match_field
 from treedet.errors import CrownsError, CrsMismatchError, TreedetError
 from treedet.vectors.annotations import read_crowns
@@ -160,7 +160,7 @@ def test_longitude_and_latitude_and_another_crs_are_brought_to_the_crowns(tmp_pa
     degrees = written(pd.DataFrame({"Longitude": lon, "Latitude": lat}), tmp_path)
     assert match_field(two_crowns(), degrees).records["crown_id"].tolist() == [1, 2]
     x, y = Transformer.from_crs(UTM, 3857, always_xy=True).transform([EAST + 2, EAST + 22], [NORTH + 2] * 2)
-    mercator = written(pd.DataFrame({"x": x, "y": y}), tmp_path)
+    mercator = written(pd.DataFrame({"x": x, "y": y}), tmp_path, "mercator.csv")
     assert match_field(two_crowns(), mercator, FieldOptions(crs="EPSG:3857")).records["crown_id"].tolist() == [1, 2]
     geographic = two_crowns().to_crs(4326)
     assert match_field(geographic, degrees).records["distance_m"].max() < 0.2
@@ -199,6 +199,7 @@ AROUND = {"plot": ["A"], "plot_x": [EAST], "plot_y": [NORTH]}
         (XY, {"columns": {"dbh": "D"}}, "has no column 'D', asked for as dbh"),
         (XY, {"columns": {"score": "x"}}, "'score' can not be an attribute"),
         (XY, {"columns": {"label": "x"}}, "'label' can not be an attribute of a stem"),
+        (XY, {"values": {"dbh": {"1": "thin"}}}, "'dbh' can not be an attribute of a stem"),
         ({**XY, "dbh": ["thick"]}, {}, "line 2: dbh is 'thick', not a number"),
         ({"lon": [50.0], "lat": [190.0]}, {}, "latitude 190 are on no map; are they swapped"),
         (XY, {"crs": "EPSG:nothing"}, "names no CRS"),

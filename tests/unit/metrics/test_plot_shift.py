@@ -57,25 +57,24 @@ def test_a_plantation_that_fits_in_two_ways_stays():
     x, y = np.meshgrid(np.arange(20) * 4.0, np.arange(20) * 4.0)
     centre = np.column_stack([x.ravel(), y.ravel()])
     inner = centre[(centre > 20).all(axis=1) & (centre < 50).all(axis=1)]
-    found = find_shift(inner + [2.0, 0], np.hstack([centre - 1.5, centre + 1.5]))
+    found = find_shift(inner + np.array([2.0, 0]), np.hstack([centre - 1.5, centre + 1.5]))
     assert (found.dx, found.dy, found.reason) == (0, 0, "other shifts agree about as well")
 
 
 def test_no_plot_moves_further_than_allowed():
     centre, boxes, _ = stand()
-    assert find_shift(centre + [3, 0], boxes, max_shift=0).reason == "no shift asked for"
-    found = find_shift(centre + [3, 0], boxes, max_shift=3.1)
+    assert find_shift(centre + np.array([3, 0]), boxes, max_shift=0).reason == "no shift asked for"
+    found = find_shift(centre + np.array([3, 0]), boxes, max_shift=3.1)
     assert found.dx == pytest.approx(-3, abs=0.11)
-    assert (
-        np.hypot(*[getattr(find_shift(centre + [3, 0], boxes, max_shift=2.5), name) for name in ("dx", "dy")]) <= 2.5
-    )
+    nearer = find_shift(centre + np.array([3, 0]), boxes, max_shift=2.5)
+    assert np.hypot(nearer.dx, nearer.dy) <= 2.5
 
 
 def test_many_stems_are_searched_by_the_largest():
     centre, boxes, rng = stand(count=60, side=70)
     noise = rng.uniform(0, 70, (2000, 2))
     sizes = np.concatenate([np.full(len(centre), 40.0), np.full(len(noise), np.nan)])
-    found = find_shift(np.vstack([centre + [1.5, 1.5], noise]), boxes, sizes=sizes)
+    found = find_shift(np.vstack([centre + 1.5, noise]), boxes, sizes=sizes)
     assert (found.dx, found.dy) == (pytest.approx(-1.5, abs=0.3), pytest.approx(-1.5, abs=0.3))
 
 
