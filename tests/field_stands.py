@@ -57,22 +57,18 @@ def stand(seed: int = 0, *, plots: int = 4, side: float = 50.0, per_plot: int = 
         angle, length = rng.uniform(0, 2 * np.pi), rng.uniform(0.8, 3)
         shift = length * np.array([np.cos(angle), np.sin(angle)])
         shifts[f"P{number}"] = shift
-        first = len(boxes)
-        boxes += [[x - r, y - r, x + r, y + r] for x, y, r in circles + [*corner, 0]]
-        count = len(circles)
+        first, count = len(boxes), len(circles)
+        boxes += [[x - r, y - r, x + r, y + r] for x, y, r in circles + np.array([*corner, 0])]
         visible = circles[:, :2] + rng.normal(0, 0.12, (count, 2)) * circles[:, 2:]
-        rows += [
-            (f"P{number}", *p, 12 + 8 * r, VISIBLE, first + i + 1)
+        stems = [
+            (p, 12 + 8 * r, VISIBLE, first + i + 1)
             for i, (p, r) in enumerate(zip(visible, circles[:, 2], strict=True))
         ]
         below = rng.choice(count, round(0.15 / 0.8 * count), replace=False)
         off = rng.uniform(-0.5, 0.5, (len(below), 2)) * circles[below, 2:]
-        rows += [(f"P{number}", *(circles[i, :2] + o), 8.0, OVERTOPPED, -1) for i, o in zip(below, off, strict=True)]
-        rows += [(f"P{number}", *p, 9.0, STRANGER, -1) for p in _gaps(rng, circles, side, round(0.05 / 0.8 * count))]
-        rows[-(count + len(below) + round(0.05 / 0.8 * count)) :] = [
-            (plot, x + corner[0] - shift[0], y + corner[1] - shift[1], *rest)
-            for plot, x, y, *rest in rows[-(count + len(below) + round(0.05 / 0.8 * count)) :]
-        ]
+        stems += [(p, 8.0, OVERTOPPED, -1) for p in circles[below, :2] + off]
+        stems += [(p, 9.0, STRANGER, -1) for p in _gaps(rng, circles, side, round(0.05 / 0.8 * count))]
+        rows += [(f"P{number}", *(place + corner - shift), *rest) for place, *rest in stems]
     order = rng.permutation(len(rows))
     table = pd.DataFrame([rows[i] for i in order], columns=["Plot", "X", "Y", "DBH", "kind", "crown"])
     kind, crown = table.pop("kind").to_numpy(), table.pop("crown").to_numpy()

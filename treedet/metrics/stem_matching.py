@@ -157,8 +157,8 @@ def match_stems(
     fate[torn] = AMBIGUOUS
     fate[disputed] = AMBIGUOUS
     # Who came too late in a dispute is told with the crown it wanted.
-    late = disputed[~has[disputed]]
-    chosen[late] = first[np.searchsorted(wanting, late)]
+    too_late = disputed[~has[disputed]]
+    chosen[too_late] = first[np.searchsorted(wanting, too_late)]
     crown = np.where(chosen >= 0, _at(found.crown, chosen), -1)
     distance = np.where(chosen >= 0, _at(found.distance_m, chosen), np.nan)
     return StemMatching(fate, crown.astype(np.int64), distance, rival_crown.astype(np.int64), rival_stem)

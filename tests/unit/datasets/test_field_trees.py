@@ -35,8 +35,8 @@ def found(forest, tmp_path_factory):
 
 
 def two_crowns(crs=UTM):
-    left = np.array([EAST, NORTH])
-    return crowns_table(np.array([[*left, *(left + 4)], [*(left + [20, 0]), *(left + [24, 4])]]), crs)
+    boxes = [[x, NORTH, x + 4, NORTH + 4] for x in (EAST, EAST + 20)]
+    return crowns_table(np.array(boxes), crs)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -133,8 +133,8 @@ def test_what_comes_out_is_a_crowns_table_with_truth(found, tmp_path):
 
 
 def polar(**more):
-    """Stems two metres north-east of the middle of each crown's south-western corner, told from one centre."""
-    return pd.DataFrame({"plot": ["A", "A"], "az": [45, 80.5], "dist": [2.0**1.5, 22.3], **more})
+    """Stems in the middle of both crowns, told from the corner of the first."""
+    return pd.DataFrame({"plot": ["A", "A"], "az": [45, 84.8], "dist": [8**0.5, 22.1], **more})
 
 
 @pytest.mark.parametrize("sep", [",", ";"])

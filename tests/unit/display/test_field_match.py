@@ -16,7 +16,7 @@ def pixels(path, colour):
 def matched(tmp_path, rows, boxes):
     path = tmp_path / "field.csv"
     pd.DataFrame(rows).to_csv(path, index=False)
-    return match_field(crowns_table(np.array(boxes, float) + [EAST, NORTH, EAST, NORTH], UTM), path)
+    return match_field(crowns_table(np.array(boxes, float) + np.array([EAST, NORTH] * 2), UTM), path)
 
 
 def test_stems_of_every_fate_and_the_shift_are_drawn(tmp_path):
