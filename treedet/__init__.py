@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from treedet.core.labels import LabelSchema
     from treedet.core.spec import ModelSpec
     from treedet.datasets.annotated import AnnotatedRaster, pair
+    from treedet.datasets.field_trees import FieldMatch, match_field
     from treedet.errors import TreedetError, TreedetWarning
     from treedet.evaluation.calibrate import Calibrated, calibrate
     from treedet.evaluation.compare import Comparison, compare
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from treedet.training.fine_tune import FineTuned, fine_tune
     from treedet.training.plan import Recipe
     from treedet.vectors.annotations import read_crowns
+    from treedet.vectors.field_options import FieldOptions
     from treedet.vectors.truth import TruthOptions
     from treedet.vectors.writers import write_crowns
 
@@ -39,6 +41,8 @@ _HOME = {
     "Comparison": "treedet.evaluation.compare",
     "Detector": "treedet.inference.detector",
     "EvaluateConfig": "treedet.evaluation.config",
+    "FieldMatch": "treedet.datasets.field_trees",
+    "FieldOptions": "treedet.vectors.field_options",
     "FineTuned": "treedet.training.fine_tune",
     "LabelSchema": "treedet.core.labels",
     "ModelSpec": "treedet.core.spec",
@@ -57,6 +61,7 @@ _HOME = {
     "evaluate_crowns": "treedet.evaluation.evaluate",
     "fine_tune": "treedet.training.fine_tune",
     "load": "treedet.inference.detector",
+    "match_field": "treedet.datasets.field_trees",
     "pair": "treedet.datasets.annotated",
     "paired_files": "treedet.evaluation.crown_files",
     "read_crowns": "treedet.vectors.annotations",
@@ -70,6 +75,8 @@ __all__ = [
     "Comparison",
     "Detector",
     "EvaluateConfig",
+    "FieldMatch",
+    "FieldOptions",
     "FineTuned",
     "LabelSchema",
     "ModelSpec",
@@ -88,6 +95,7 @@ __all__ = [
     "evaluate_crowns",
     "fine_tune",
     "load",
+    "match_field",
     "pair",
     "paired_files",
     "read_crowns",

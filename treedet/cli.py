@@ -21,6 +21,7 @@ from treedet.evaluation.config import CalibrateConfig, EvaluateConfig, TruthRead
 from treedet.inference.options import PredictOptions
 from treedet.training.config import TrainConfig
 from treedet.training.options import TrainOptions
+from treedet.vectors.field_options import FieldOptions
 
 
 def predict(
@@ -191,6 +192,22 @@ def run_calibrate(
     calibrate_command.run(raster, truth, output, reading, config, model=model, device=device, overwrite=overwrite)
 
 
+def match(crowns: str, field: str, output: str, *, options: FieldOptions, overwrite: bool = False) -> None:
+    """Join a field table of stems to mapped crowns, to train on what foresters noted of their trees.
+
+    Args:
+        crowns: Crowns on a map, of treedet or any other tool.
+        field: CSV with one row per stem: coordinates, or azimuth and distance from the centre of its plot.
+        output: File to write: all crowns, with what is known of them; the fate of every stem, the shifts of plots and
+            a picture are written beside it.
+        options: How stems are read and matched.
+        overwrite: Replace existing outputs.
+    """
+    from treedet.commands import match_command  # noqa: PLC0415 - --help must not load geopandas
+
+    match_command.run(crowns, field, output, options, overwrite=overwrite)
+
+
 def inspect(file: str, *, gsd: float | None = None, model: str | None = None) -> None:
     """Tell what a raster, a model file or a crowns file is, and what to do next.
 
@@ -226,6 +243,7 @@ COMMANDS = {
     "evaluate": Command(run_evaluate, {"reading": TruthReading, "config": EvaluateConfig}),
     "compare": Command(run_compare),
     "calibrate": Command(run_calibrate, {"reading": TruthReading, "config": CalibrateConfig}),
+    "match": Command(match, {"options": FieldOptions}),
     "inspect": Command(inspect),
 }
 

@@ -45,6 +45,7 @@ def test_flags_and_lists_are_options_of_some_command():
         ["evaluate", "a", "b", "c"],
         ["compare", "a", "b"],
         ["calibrate", "a", "b", "c"],
+        ["match", "a", "b", "c"],
         ["inspect", "a"],
     ]
     assert [command[0] for command in commands] == list(COMMANDS)
