@@ -18,6 +18,7 @@ from treedet.commands.paths import beside, model_path, quoted
 from treedet.core.spec import DEFAULT_POINT
 from treedet.datasets.annotated import AnnotatedRaster, pair
 from treedet.datasets.crops import read_crops
+from treedet.display.confusion import confusion
 from treedet.display.curves import curves
 from treedet.display.sheets import MOST_WINDOWS, SQUARE_M, Outcome, choose_squares, hits_sheet, windows_sheet
 from treedet.errors import ConfigError, SparseAnnotationError, TreedetWarning
@@ -28,7 +29,6 @@ from treedet.training.callbacks import write_history
 from treedet.training.config import TrainConfig
 from treedet.training.fine_tune import FineTuned, fine_tune, sampled_names, sampled_windows
 from treedet.training.head_plan import HeadRecipe
-from treedet.training.head_validation import macro_f1
 from treedet.training.options import TrainOptions
 from treedet.training.plan import Plan, Recipe
 from treedet.training.run_folder import RunFolder
@@ -63,10 +63,9 @@ class Outputs:
         """Sheet of validation squares."""
         return self.beside("validation.png")
 
-    @property
-    def confusion(self) -> Path:
-        """What heads say about crowns held out, against what is known of them."""
-        return self.beside("confusion.png")
+    def confusion(self, attribute: str) -> Path:
+        """Return the path of a picture: what a head says about crowns held out, against what is known of them."""
+        return self.beside(f"confusion-{attribute}.png")
 
     @property
     def curves(self) -> Path:
@@ -94,7 +93,7 @@ class Outputs:
         Raises:
             OutputError: A file exists.
         """
-        for path in (self.model, self.windows, self.mistakes, self.curves, self.confusion, self.history):
+        for path in (self.model, self.windows, self.mistakes, self.curves, self.history):
             refuse_existing(path)
 
 
@@ -145,6 +144,10 @@ def run(
     curves(outputs.curves, result.history, best_epoch=result.best_epoch)
     if result.predictions:
         _draw_mistakes(result, outputs.mistakes)
+    if result.said is not None:
+        for name in result.plan.heads.counts:
+            scores = result.said.scores(name)
+            confusion(outputs.confusion(name), scores.confusion, scores.names, attribute=name)
     shutil.rmtree(outputs.run, ignore_errors=True)
     for line in _closing(result, outputs):
         sys.stdout.write(line + "\n")
@@ -321,12 +324,10 @@ def _said_lines(result: FineTuned) -> list[str]:
         return []
     lines = []
     for name in result.plan.heads.counts:
-        known, probabilities = result.said.of(name)
-        if len(known):
-            accuracy = float((probabilities.argmax(axis=1) == known).mean())
-            usual = np.bincount(known).max() / len(known)
+        scores = result.said.scores(name)
+        if total := int(scores.matched.truth.sum()):
             lines.append(
-                f"{name:<11} accuracy {accuracy:.2f}, macro F1 {macro_f1(known, probabilities):.2f} on {len(known)} "
-                f"crowns held out, given their boxes (always the most frequent class: {usual:.2f})"
+                f"{name:<11} accuracy {scores.accuracy:.2f}, macro F1 {scores.matched.macro.f1:.2f} on {total} "
+                f"crowns held out, given their boxes (always {scores.majority}: {scores.majority_accuracy:.2f})"
             )
     return lines

@@ -13,6 +13,7 @@ from treedet.datasets.crop_canvases import canvases
 from treedet.datasets.crops import CropSet
 from treedet.datasets.split import Part
 from treedet.inference.describe import describe_boxes
+from treedet.metrics.attributes import AttributeScores, attribute_scores
 from treedet.metrics.calibration import fit_softmax
 from treedet.models.backends.eager import EagerBackend, Precision
 from treedet.models.network import NetworkDetector
@@ -42,6 +43,16 @@ class SaidCrowns:
         """Return class ``[M]`` and probabilities ``[M, K]`` of the crowns whose attribute is known."""
         column = self.known[:, list(self.schema).index(name)]
         return column[column >= 0], self.probabilities[name][column >= 0]
+
+    def scores(self, name: str) -> AttributeScores:
+        """Compare what is said about an attribute with what is known."""
+        known, probabilities = self.of(name)
+        return attribute_scores(
+            known,
+            probabilities.argmax(axis=1),
+            self.schema[name],
+            probabilities=probabilities.max(axis=1, initial=0.0),
+        )
 
     @classmethod
     def concat(cls, schema: Mapping[str, tuple[str, ...]], parts: Sequence[SaidCrowns]) -> SaidCrowns:
@@ -111,23 +122,12 @@ def head_scores(said: SaidCrowns, names: Sequence[str]) -> dict[str, float]:
     found: dict[str, float] = {}
     macro = []
     for name in names:
-        known, probabilities = said.of(name)
-        if not len(known):
+        if not len(said.of(name)[0]):
             continue
-        right = probabilities.argmax(axis=1) == known
-        found |= {f"val_{name}_f1": macro_f1(known, probabilities), f"val_{name}_accuracy": float(right.mean())}
-        macro.append(found[f"val_{name}_f1"])
+        scores = said.scores(name)
+        found |= {f"val_{name}_f1": scores.matched.macro.f1, f"val_{name}_accuracy": scores.accuracy}
+        macro.append(scores.matched.macro.f1)
     return {"val_f1": float(np.mean(macro)) if macro else float("nan"), **found}
-
-
-def macro_f1(known: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float32]) -> float:
-    """Return the mean over the classes that occur of the F1 of each."""
-    said = probabilities.argmax(axis=1)
-    classes = probabilities.shape[1]
-    right = np.bincount(known[said == known], minlength=classes)
-    both = np.bincount(known, minlength=classes) + np.bincount(said, minlength=classes)
-    occurs = np.bincount(known, minlength=classes) > 0
-    return float((2 * right[occurs] / both[occurs]).mean())
 
 
 def calibrated_heads(
