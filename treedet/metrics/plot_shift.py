@@ -18,8 +18,8 @@ LEAST_STEMS = 5
 MOST_STEMS = 200
 """Stems that are looked at, the largest: more tell nothing new about two numbers."""
 STEP_M = 0.5
-FINER_M = (0.1, 0.02)
-"""Steps of the search, each within one step of the one before."""
+FINER_M = (0.1,)
+"""Finer steps of the search, each within one step of the one before."""
 LEAST_GAIN = 0.02
 """Gain in agreement below which a plot stays where it is."""
 SURE = 3.0
