@@ -71,7 +71,11 @@ def run(
         plots = annotated(raster, truth, reading)
         with EvaluationBar() as bar:
             result = evaluate(
-                detector, plots, config=config, watch=bar.show, asked={*reading.columns, *reading.values} - set(NOT_ATTRIBUTES)
+                detector,
+                plots,
+                config=config,
+                watch=bar.show,
+                asked={*reading.columns, *reading.values} - set(NOT_ATTRIBUTES),
             )
     result.save(folder, overwrite=overwrite)
     for line in [*result.lines(), f"report      {quoted(str(folder / 'report.html'))}"]:
