@@ -157,12 +157,14 @@ def species(data: Path, model: Path | None) -> dict[str, Any]:
         for name in plot.crowns["species"].dropna().astype(str):
             total[name] = total.get(name, 0) + 1
     names = tuple(sorted(name for name, count in total.items() if count >= LEAST_CROWNS))
-    rows = [fold(every, fold_of, number, names, model) for number in range(FOLDS)]
-    print(json.dumps(rows, indent=1))
-    mean = {
-        key: round(float(np.mean([row[key] for row in rows])), 3) for key in rows[0] if key not in ("fold", "matrix")
-    }
-    matrix = np.sum([row.pop("matrix") for row in rows], axis=0)
+    rows, matrices = [], []
+    for number in range(FOLDS):
+        row, matrix = fold(every, fold_of, number, names, model)
+        print(row, flush=True)
+        rows.append(row)
+        matrices.append(matrix)
+    matrix = np.sum(matrices, axis=0)
+    mean = {key: round(float(np.mean([row[key] for row in rows])), 3) for key in rows[0] if key != "fold"}
     return {
         "species": list(names),
         "folds": rows,
@@ -173,8 +175,8 @@ def species(data: Path, model: Path | None) -> dict[str, Any]:
 
 def fold(
     every: list[AnnotatedRaster], fold_of: dict[str, int], number: int, names: tuple[str, ...], model: Path | None
-) -> dict[str, Any]:
-    """Train on four folds, and return the figures of the fifth."""
+) -> tuple[dict[str, Any], Ints]:
+    """Train on four folds, and return the figures of the fifth, and its confusion matrix with boxes given."""
     test = [plot for plot in every if fold_of[place_of(plot.path)] == number]
     train = [plot for plot in every if fold_of[place_of(plot.path)] != number]
     # Rare taxa are left out of both sides, as the target asks.
@@ -191,6 +193,7 @@ def fold(
     place = {name: names.index(name) for name in order if name in names}
     to_common = np.array([place.get(name, -1) for name in order])
     row: dict[str, Any] = {"fold": number}
+    matrix = np.zeros((len(names), len(names)), np.int64)
     sites = usual_by_site(train, names)
     for how, given in (("given", True), ("found", False)):
         known, said, usual, by_site, labelled = [], [], [], [], 0
@@ -214,10 +217,8 @@ def fold(
         row[f"crowns, boxes {how}"] = len(truth)
         row["labelled"] = labelled
         if given:
-            matrix = np.zeros((len(names), len(names)), np.int64)
             np.add.at(matrix, (truth, answer), 1)
-            row["matrix"] = matrix
-    return row
+    return row, matrix
 
 
 def replace_schema(plot: AnnotatedRaster) -> AnnotatedRaster:
