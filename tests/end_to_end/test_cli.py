@@ -93,7 +93,11 @@ def test_predict_on_the_sample_with_the_bundled_model(sample, tmp_path, capsys, 
     lines = out.splitlines()
     table = read_crowns(output)
     assert lines[0].startswith(f"{len(table):,} crowns on 0.80 ha: ")
-    assert [line.split()[0] for line in lines[1:]] == ["GSD", "bands", "model", "windows", "time", "written", "look"]
+    assert [line.split()[0] for line in lines[1:]] == [
+        *("GSD", "bands", "model", "windows", "time"),
+        *("status", "alive", "dead"),
+        *("written", "look"),
+    ]
     assert "crowns.safetensors" in lines[3]
     picture = tmp_path / "crowns-look.png"
     assert picture.read_bytes()[:4] == b"\x89PNG"

@@ -317,7 +317,7 @@ def _spec(start: ModelSpec, split: Split, recipe: Recipe) -> tuple[ModelSpec, li
     kept = with_temperature(np.array([start.threshold()]), 1 / start.temperature)
     points = {DEFAULT_POINT: OperatingPoint(threshold=float(kept[0]))}
     # What was chosen for the old weights says nothing about the new ones.
-    unchosen = replace(spec, operating_points=points, temperature=1.0, resolutions=(), provenance={})
+    unchosen = replace(spec, operating_points=points, temperature=1.0, resolutions=(), heads={}, provenance={})
     return replace(unchosen, labels=LabelSchema(classes)), decisions
 
 
