@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from treedet.rasters.raster import Raster
     from treedet.training.config import TrainConfig
     from treedet.training.fine_tune import FineTuned, fine_tune
-    from treedet.training.plan import Recipe
+    from treedet.training.recipe import Recipe
     from treedet.vectors.annotations import read_crowns
     from treedet.vectors.field_options import FieldOptions
     from treedet.vectors.truth import TruthOptions
@@ -48,7 +48,7 @@ _HOME = {
     "ModelSpec": "treedet.core.spec",
     "PredictOptions": "treedet.inference.options",
     "Raster": "treedet.rasters.raster",
-    "Recipe": "treedet.training.plan",
+    "Recipe": "treedet.training.recipe",
     "Report": "treedet.evaluation.report",
     "Summary": "treedet.inference.summary",
     "TrainConfig": "treedet.training.config",

@@ -44,7 +44,7 @@ from treedet.training.config import TrainConfig
 from treedet.training.fine_tune import fine_tune
 from treedet.training.head_plan import HeadPlan, HeadRecipe
 from treedet.training.head_validation import say_crops
-from treedet.training.plan import Recipe
+from treedet.training.recipe import Recipe
 from treedet.vectors.truth import TruthOptions
 
 RESULTS = Path(__file__).parent / "results" / "heads.json"

@@ -30,7 +30,8 @@ from treedet.training.config import TrainConfig
 from treedet.training.fine_tune import FineTuned, fine_tune, sampled_names, sampled_windows
 from treedet.training.head_plan import HeadRecipe
 from treedet.training.options import TrainOptions
-from treedet.training.plan import Plan, Recipe
+from treedet.training.plan import Plan
+from treedet.training.recipe import Recipe
 from treedet.training.run_folder import RunFolder
 from treedet.vectors.crowns_writer import refuse_existing
 from treedet.vectors.truth import TruthOptions

@@ -108,11 +108,11 @@ def evaluate(
     classes = common(labels, detector.spec.labels.classes)
     tables = [plot.crowns for plot in plots]
     attributes = common_attributes(tables, detector.spec.labels.attributes, asked=asked, points=plots[0].points)
-    wanted = [AS_IT_IS, *conditions(config.gsds, config.modes, model_gsd=detector.spec.gsd)]
     _check_gsds(plots, config)
     own_gsd = statistics.median(plot.grid.gsd for plot in plots)
+    simulated = conditions(config.gsds, config.modes, model_gsd=detector.spec.gsd)
     # A row of the same GSD and mode as the first could not be told from it.
-    wanted = [AS_IT_IS, *(one for one in wanted[1:] if (one.gsd, one.mode) != (own_gsd, AS_IT_IS.mode))]
+    wanted = [AS_IT_IS, *(one for one in simulated if (one.gsd, one.mode) != (own_gsd, AS_IT_IS.mode))]
     grounds: list[EvaluatedGround] = []
     found: Found = {condition: [] for condition in wanted}
     ranked: Found = {condition: [] for condition in wanted}
@@ -138,17 +138,21 @@ def evaluate(
                     notes.setdefault(condition.note, []).append(plot.path)
                 if watch is not None:
                     watch(Standing(plot.path, number, len(plots), (position + 1) / len(wanted)))
-    facts = {
-        "model": {"name": detector.name, **detector.model.identity, "gsd": detector.spec.gsd},
-        "threshold": threshold,
-        "temperature": detector.spec.temperature,
-        "merge_iou": detector.spec.iou_threshold,
-    }
+    facts = _model_facts(detector, threshold)
     measured = Measured(threshold, config, classes.names, least=least)
     title = f"{detector.name} on {_named([plot.path for plot in plots])}"
     report = _report(title, facts, found, grounds, measured=measured, own_gsd=own_gsd, ranked=ranked)
     seen = [_note(text, paths, len(plots)) for text, paths in notes.items()]
     return replace(report, notes=[*classes.said, *attributes.said, *report.notes, *seen])
+
+
+def _model_facts(detector: Detector, threshold: float) -> dict[str, Any]:
+    return {
+        "model": {"name": detector.name, **detector.model.identity, "gsd": detector.spec.gsd},
+        "threshold": threshold,
+        "temperature": detector.spec.temperature,
+        "merge_iou": detector.spec.iou_threshold,
+    }
 
 
 def evaluate_crowns(

@@ -28,7 +28,7 @@ from treedet.training.config import TrainConfig
 from treedet.training.fine_tune import FineTuned, fine_tune
 from treedet.training.head_plan import HeadRecipe
 from treedet.training.head_validation import calibrated_heads
-from treedet.training.plan import Recipe
+from treedet.training.recipe import Recipe
 from treedet.vectors.truth import TruthOptions
 
 log = logging.getLogger("treedet")

@@ -32,8 +32,9 @@ from treedet.training.config import TrainConfig
 from treedet.training.head_validation import HeadValidator, SaidCrowns, calibrated_heads
 from treedet.training.loop import FitResult, fit
 from treedet.training.module import CrownModule
-from treedet.training.plan import Plan, Recipe, make_plan
+from treedet.training.plan import Plan, make_plan
 from treedet.training.preflight import Preflight
+from treedet.training.recipe import Recipe
 from treedet.training.validation import Validator
 
 log = logging.getLogger("treedet")

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
-import shapely
 import torch
 from torch import Tensor
 
@@ -19,7 +16,6 @@ from treedet.core.labels import LabelSchema
 from treedet.core.spec import DEFAULT_POINT, ModelSpec, OperatingPoint
 from treedet.datasets.annotated import AnnotatedRaster
 from treedet.datasets.crops import CropSet
-from treedet.datasets.ground import ground_of
 from treedet.datasets.mixed import Canvases
 from treedet.datasets.sample_config import SampleConfig
 from treedet.datasets.samples import Pool
@@ -34,59 +30,17 @@ from treedet.training.annotation_check import AnnotationCheck, check_annotation
 from treedet.training.config import TrainConfig
 from treedet.training.crop_plan import crop_canvases, split_crops
 from treedet.training.fit_spec import CrownFacts, fit_spec
-from treedet.training.head_plan import HeadPlan, HeadRecipe, plan_heads
+from treedet.training.head_plan import HeadPlan, plan_heads
 from treedet.training.head_preflight import HeadPreflight
 from treedet.training.module import random_trunk
+from treedet.training.plan_data import data_digest, pools_of
 from treedet.training.preflight import Preflight
+from treedet.training.recipe import Recipe
 
 log = logging.getLogger("treedet")
 
-Annotation = Literal["check", "partial", "complete"]
-
 WILD_SHARE = 1 / 3
 """First share of the epochs, in which windows are varied strongly; after it they look as imagery does."""
-SAMPLED_BYTES = 2**20
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """What is made of the annotation and of the starting model.
-
-    Attributes:
-        annotation: What ground without a crown means where there is no AOI: ``check`` asks the starting model and
-            stops where it disagrees, ``complete`` takes it as background, ``partial`` leaves out what the starting
-            model confidently finds there.
-        classes: Classes to detect; by default those of the annotation. A single one stands for all crowns.
-        comes_from: Class of the starting model that a new class starts as a copy of.
-        from_scratch: Start from random weights instead of the model's.
-        model_gsd: Metres per pixel the model shall see; by default set from the crowns.
-        max_crown: Widest crown expected, in metres; by default set from the crowns.
-        validation_share: Share of crowns held out, where no validation rasters are given; 0 for none.
-        memory_mb: Pixels of all rasters together that are kept decoded, in MiB.
-        heads: What is made of the attributes in the annotation.
-        crops: Crops that heads learn from besides, or instead where there is no raster.
-        crops_share: Share of training windows that are canvases of crops, where there are rasters too.
-    """
-
-    annotation: Annotation = "check"
-    classes: tuple[str, ...] | None = None
-    comes_from: Mapping[str, str] = field(default_factory=dict)
-    from_scratch: bool = False
-    model_gsd: float | None = None
-    max_crown: float | None = None
-    validation_share: float = 0.2
-    memory_mb: float = 2048.0
-    heads: HeadRecipe = field(default_factory=HeadRecipe)
-    crops: CropSet | None = None
-    crops_share: float = 0.5
-
-    def __post_init__(self) -> None:
-        if self.annotation not in ("check", "partial", "complete"):
-            raise ConfigError(f"annotation {self.annotation!r} is unknown; accepted are check, partial, complete")
-        if not 0 <= self.validation_share < 1:
-            raise ConfigError(f"validation_share must be at least 0 and below 1, found {self.validation_share}")
-        if not 0 < self.crops_share < 1:
-            raise ConfigError(f"crops_share must be above 0 and below 1, found {self.crops_share}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,9 +113,7 @@ def make_plan(
             "diameter= (--diameter 5)"
         )
     plots, held = renamed([list(plots), list(validation or [])], detector.spec.labels.classes, recipe.classes)
-    heads_alone = config.freeze == "trunk" and _no_new_class(plots, detector.spec.labels.classes)
-    if not plots and not heads_alone:
-        raise ConfigError("crops show no ground, so they teach heads alone; take freeze='trunk' (--freeze trunk)")
+    heads_alone = _heads_alone(detector.spec, plots, config, recipe)
     # What heads alone learn from need not be complete: ground without a crown teaches them nothing.
     check = None if heads_alone else _check(detector, plots, recipe)
     if check is not None and recipe.annotation == "partial":
@@ -182,22 +134,18 @@ def make_plan(
     transferred = ["random weights"] if report is None else report.lines()
     preflight: Preflight | HeadPreflight
     if heads_alone:
+        said = [*decisions, *transferred]
         preflight = HeadPreflight.of(
-            split, heads, spec=spec, config=config, crops=(crops, held_crops), decisions=[*decisions, *transferred]
+            split, heads, spec=spec, config=config, crops=(crops, held_crops), decisions=said
         )
     else:
-        preflight = Preflight.of(
-            split.train,
-            split.validation,
-            spec=spec,
-            config=config,
-            decisions=[*decisions, *heads.lines],
-            transfer=transferred,
-        )
+        said = [*decisions, *heads.lines]
+        sides = split.train, split.validation
+        preflight = Preflight.of(*sides, spec=spec, config=config, decisions=said, transfer=transferred)
     preflight.check()
     facts = {
         "start": "random weights" if report is None else f"{detector.name} ({detector.model.identity['model'][:12]})",
-        "data": data_digest([*split.train, *split.validation]),
+        "data": data_digest([*split.train, *split.validation], heads, recipe.crops),
         "rasters": [part.plot.path for part in split.train],
         "validation rasters": [part.plot.path for part in split.validation],
     }
@@ -212,7 +160,7 @@ def make_plan(
         heads=heads,
         preflight=preflight,
         config=config,
-        pools=_pools(split.train, heads, spec, config, memory_mb=recipe.memory_mb, labelled=heads_alone),
+        pools=pools_of(split.train, heads, spec, config, memory_mb=recipe.memory_mb, labelled=heads_alone),
         check=check,
         facts=facts,
         canvases=crop_canvases(crops, heads, config, share=recipe.crops_share if plots else 1.0),
@@ -220,8 +168,18 @@ def make_plan(
     )
 
 
-def _no_new_class(plots: Sequence[AnnotatedRaster], known: tuple[str, ...]) -> bool:
-    return all(str(name) in known for plot in plots for name in set(plot.labels))
+def _heads_alone(start: ModelSpec, plots: Sequence[AnnotatedRaster], config: TrainConfig, recipe: Recipe) -> bool:
+    """Tell whether only heads learn: the trunk stays as it is, and so do the classes."""
+    found = {str(name) for plot in plots for name in set(plot.labels)}
+    alone = config.freeze == "trunk" and not recipe.from_scratch and found <= set(start.labels.classes)
+    if not plots and not alone:
+        raise ConfigError("crops show no ground, so they teach heads alone; take freeze='trunk' (--freeze trunk)")
+    if alone and (told := [n for n in ("model_gsd", "max_crown") if getattr(recipe, n) is not None]):
+        raise ConfigError(
+            f"{told[0]}={getattr(recipe, told[0]):g} would change how crowns are found, and with freeze='trunk' they "
+            f"are found as before; leave it out, or take freeze='backbone' or 'none'"
+        )
+    return alone
 
 
 def _split(
@@ -232,33 +190,6 @@ def _split(
     if plots and recipe.validation_share:
         return split_blocks(plots, share=recipe.validation_share, seed=seed)
     return Split(whole(plots), ())
-
-
-def _pools(
-    parts: Sequence[Part], heads: HeadPlan, spec: ModelSpec, config: TrainConfig, *, memory_mb: float, labelled: bool
-) -> tuple[Pool, ...]:
-    """Return what windows are drawn from; with ``labelled`` only ground with a crown of which something is known."""
-    said = [heads.said(part.plot) for part in parts]
-    chosen = [
-        (part, rows) for part, rows in zip(parts, said, strict=True) if not labelled or (rows[part.mine] >= 0).any()
-    ]
-    if not chosen:
-        return ()
-    share = memory_mb / len(chosen)
-    return (
-        Pool(
-            [
-                ground_of(
-                    part,
-                    spec.labels.classes,
-                    finest_gsd=config.samples.finest_gsd,
-                    memory_mb=share,
-                    said=rows if heads.schema else None,
-                )
-                for part, rows in chosen
-            ]
-        ),
-    )
 
 
 def renamed(
@@ -370,20 +301,3 @@ def _completed(config: TrainConfig, spec: ModelSpec) -> TrainConfig:
     if samples.calm_from is None and samples.radiometry == "strong":
         samples = replace(samples, calm_from=round(WILD_SHARE * config.epochs))
     return replace(config, samples=samples)
-
-
-def data_digest(parts: Sequence[Part]) -> str:
-    """Return a SHA-256 of rasters and crowns: sizes and a sample of each file's bytes, all boxes, names and areas."""
-    total = hashlib.sha256()
-    for part in parts:
-        path = Path(part.plot.path)
-        if path.is_file():
-            total.update(str(path.stat().st_size).encode())
-            with path.open("rb") as file:
-                total.update(file.read(SAMPLED_BYTES))
-        total.update(np.ascontiguousarray(part.plot.boxes).tobytes())
-        total.update("\n".join(str(name) for name in part.plot.labels).encode())
-        total.update(np.ascontiguousarray(part.mine).tobytes())
-        total.update(np.ascontiguousarray(part.plot.ignored).tobytes())
-        total.update(shapely.to_wkb(part.area) if part.area is not None else b"whole")
-    return total.hexdigest()

@@ -15,7 +15,7 @@ from treedet.core.spec import HeadFacts, OperatingPoint
 from treedet.datasets.annotated import AnnotatedRaster
 from treedet.datasets.crops import read_crops
 from treedet.datasets.sample_config import SampleConfig
-from treedet.errors import ConfigError
+from treedet.errors import ConfigError, ResumeMismatchError
 from treedet.inference.detector import Detector
 from treedet.models.backends.eager import EagerBackend
 from treedet.models.network import NetworkDetector
@@ -24,7 +24,8 @@ from treedet.training.config import TrainConfig
 from treedet.training.fine_tune import fine_tune
 from treedet.training.head_plan import HeadRecipe
 from treedet.training.module import random_trunk
-from treedet.training.plan import Recipe, make_plan
+from treedet.training.plan import make_plan
+from treedet.training.recipe import Recipe
 
 COLOURS = {"alive": (40, 160, 40), "dead": (170, 170, 170)}
 QUICK = TrainConfig(
@@ -238,3 +239,20 @@ def test_labels_move_by_name_to_a_detector_with_others():
     assert torch.equal(after["attributes.status.logits.bias"], before["attributes.status.logits.bias"].flip(0))
     assert all(torch.equal(after[n], t) for n, t in before.items() if n.startswith(("backbone", "head")))
     assert other.spec.labels.attributes["species"] == ("A", "B")
+
+
+def test_a_run_is_not_resumed_with_other_labels(tmp_path):
+    plot = squares(tmp_path)
+    fine_tune(starting(), [plot], config=QUICK, run=tmp_path / "run")
+    changed = plot.crowns.assign(
+        status=plot.crowns["status"].cat.rename_categories({"alive": "dead", "dead": "alive"})
+    )
+    other = AnnotatedRaster(plot.path, changed)
+    with pytest.raises(ResumeMismatchError, match="data was"):
+        fine_tune(starting(), [other], config=QUICK, run=tmp_path / "run", resume=True)
+
+
+def test_what_would_change_the_detection_is_refused_where_it_stays(tmp_path):
+    for changes in ({"model_gsd": 0.2}, {"max_crown": 30.0}):
+        with pytest.raises(ConfigError, match="would change how crowns are found"):
+            make_plan(starting(), [squares(tmp_path)], config=QUICK, recipe=Recipe(**changes))

@@ -15,7 +15,8 @@ from treedet.models.network import NetworkDetector
 from treedet.models.trunk import Trunk
 from treedet.rasters.raster import Raster
 from treedet.training.config import TrainConfig
-from treedet.training.plan import Recipe, make_plan
+from treedet.training.plan import make_plan
+from treedet.training.recipe import Recipe
 from treedet.vectors.truth import TruthOptions
 
 # A plan without validation and of few crowns warns; that is tested elsewhere.

@@ -1,0 +1,71 @@
+"""The data of a fine-tuning: what windows are drawn from, and a digest that tells one set of data from another."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import shapely
+
+from treedet.core.spec import ModelSpec
+from treedet.datasets.crops import CropSet
+from treedet.datasets.ground import ground_of
+from treedet.datasets.samples import Pool
+from treedet.datasets.split import Part
+from treedet.training.config import TrainConfig
+from treedet.training.head_plan import HeadPlan
+
+SAMPLED_BYTES = 2**20
+
+
+def pools_of(
+    parts: Sequence[Part], heads: HeadPlan, spec: ModelSpec, config: TrainConfig, *, memory_mb: float, labelled: bool
+) -> tuple[Pool, ...]:
+    """Return what windows are drawn from; with ``labelled`` only ground with a crown of which something is known."""
+    said = [heads.said(part.plot) for part in parts]
+    chosen = [
+        (part, rows) for part, rows in zip(parts, said, strict=True) if not labelled or (rows[part.mine] >= 0).any()
+    ]
+    if not chosen:
+        return ()
+    share = memory_mb / len(chosen)
+    return (
+        Pool(
+            [
+                ground_of(
+                    part,
+                    spec.labels.classes,
+                    finest_gsd=config.samples.finest_gsd,
+                    memory_mb=share,
+                    said=rows if heads.schema else None,
+                )
+                for part, rows in chosen
+            ]
+        ),
+    )
+
+
+def data_digest(parts: Sequence[Part], heads: HeadPlan, crops: CropSet | None = None) -> str:
+    """Return a SHA-256 of all that is learned from.
+
+    Sizes and a sample of the bytes of each raster; all boxes, classes, attributes and areas; files and classes of
+    crops.
+    """
+    total = hashlib.sha256()
+    if crops is not None:
+        total.update("\n".join([crops.attribute, str(crops.gsd), *crops.names, *crops.values]).encode())
+    for part in parts:
+        path = Path(part.plot.path)
+        if path.is_file():
+            total.update(str(path.stat().st_size).encode())
+            with path.open("rb") as file:
+                total.update(file.read(SAMPLED_BYTES))
+        total.update(np.ascontiguousarray(part.plot.boxes).tobytes())
+        total.update("\n".join(str(name) for name in part.plot.labels).encode())
+        total.update(heads.said(part.plot).tobytes())
+        total.update(np.ascontiguousarray(part.mine).tobytes())
+        total.update(np.ascontiguousarray(part.plot.ignored).tobytes())
+        total.update(shapely.to_wkb(part.area) if part.area is not None else b"whole")
+    return total.hexdigest()
