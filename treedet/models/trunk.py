@@ -81,9 +81,10 @@ class Trunk(nn.Module):
         Args:
             pixels: Uint8 ``[B, C, H, W]``, sides a multiple of the largest stride.
         """
-        body, pyramid = self.backbone(self._normalised(pixels))
+        body = self.backbone.body(self._normalised(pixels))
+        pyramid = self.backbone.pyramid(body)
         logits, deltas = self.head(pyramid)
-        return TrunkOutput(pyramid, logits, deltas, body)
+        return TrunkOutput(pyramid, logits, deltas, list(body.values()))
 
     def body(self, pixels: Tensor) -> list[Tensor]:
         """Return the body's maps alone, finest first: all that attribute heads need.
@@ -130,10 +131,13 @@ class Backbone(nn.Module):
             norm_layer=nn.BatchNorm2d if spec.pyramid_norm else None,
         )
 
-    def forward(self, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """Return the maps of the body and the pyramid, finest level first."""
-        body = self.body(x)
-        return list(body.values()), list(self.fpn(body).values())
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Return the pyramid, finest level first."""
+        return self.pyramid(self.body(x))
+
+    def pyramid(self, body: dict[str, Tensor]) -> list[Tensor]:
+        """Return the pyramid of the body's maps, finest level first."""
+        return list(self.fpn(body).values())
 
 
 class Head(nn.Module):
