@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -12,7 +11,7 @@ import numpy.typing as npt
 
 from treedet.core.spec import HeadFacts, ModelSpec
 from treedet.datasets.annotated import AnnotatedRaster
-from treedet.datasets.attributes import attribute_codes, attribute_counts, attribute_schema
+from treedet.datasets.attributes import added, attribute_codes, attribute_counts, attribute_schema
 from treedet.datasets.crops import CropSet
 from treedet.datasets.split import Part
 from treedet.errors import ConfigError
@@ -94,7 +93,8 @@ def plan_heads(
         ConfigError: An attribute asked for can not be learned.
         CrownsError: A value is not among the classes asked for.
     """
-    counts = _counted(train, crops)
+    several = [attribute_counts(part.plot.crowns[part.mine]) for part in train]
+    counts = added([*several, *([{crops.attribute: crops.counts}] if crops is not None else [])])
     found = attribute_schema(
         counts,
         known=start.labels.attributes,
@@ -110,35 +110,8 @@ def plan_heads(
             "a changed network; freeze='backbone' (--freeze backbone) keeps it"
         )
         left = {}
-    order = [*(n for n in start.labels.attributes if n in found.classes or n in left)]
-    schema = {name: found.classes.get(name) or left[name] for name in order}
-    schema |= {name: values for name, values in found.classes.items() if name not in schema}
-    plan = HeadPlan(schema, {}, found.renaming, tuple(lines))
-    seen = _learned(plan, train, crops, tuple(found.classes))
+    # In the order of the starting model, then that of the annotation.
+    names = dict.fromkeys([*start.labels.attributes, *found.classes])
+    schema = {name: {**left, **found.classes}[name] for name in names if name in found.classes or name in left}
+    seen = {name: tuple(by_class.values()) for name, by_class in found.counts(counts).items()}
     return HeadPlan(schema, seen, found.renaming, tuple(lines))
-
-
-def _counted(train: Sequence[Part], crops: CropSet | None) -> dict[str, Counter[str]]:
-    """Return the crowns that training shows of each value, by attribute."""
-    total: dict[str, Counter[str]] = {}
-    for part in train:
-        for name, values in attribute_counts(part.plot.crowns[part.mine]).items():
-            total.setdefault(name, Counter()).update(values)
-    if crops is not None:
-        total.setdefault(crops.attribute, Counter()).update(crops.counts)
-    return total
-
-
-def _learned(
-    plan: HeadPlan, train: Sequence[Part], crops: CropSet | None, names: tuple[str, ...]
-) -> dict[str, tuple[int, ...]]:
-    codes = [plan.said(part.plot)[part.mine] for part in train]
-    if crops is not None:
-        codes.append(crops.codes(plan.schema, plan.renaming))
-    every = np.concatenate(codes) if codes else np.zeros((0, len(plan.schema)), np.int64)
-    order = list(plan.schema)
-    return {
-        name: tuple(np.bincount(column[column >= 0], minlength=len(plan.schema[name])).tolist())
-        for name in names
-        for column in [every[:, order.index(name)]]
-    }
