@@ -104,10 +104,10 @@ def describe(
     """
     boxes, said, context = [], [], []
     for number, target in enumerate(targets):
-        labelled = (target.said >= 0).any(dim=1) if target.said is not None else target.classes < -1
-        if target.said is None or not labelled.any():
+        if target.said is None or not (target.said >= 0).any():
             boxes.append(target.boxes[:0])
             continue
+        labelled = (target.said >= 0).any(dim=1)
         crowns, rows = target.boxes[labelled], target.said[labelled]
         seen = torch.ones(len(crowns), dtype=torch.bool, device=crowns.device)
         if target.context is not None:
