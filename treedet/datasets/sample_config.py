@@ -29,6 +29,7 @@ class SampleConfig:
         radiometry: How much light and colour vary: ``strong``, ``calm`` or ``none``.
         resolutions: Finest and coarsest metres per pixel of imagery that windows are made to look like, drawn evenly
             on a logarithmic scale; teaches one model several resolutions. None for the rasters' own alone.
+        coarse: Share of windows that ``resolutions`` is applied to; the others keep all their detail.
     """
 
     window_px: int = 384
@@ -40,6 +41,7 @@ class SampleConfig:
     calm_from: int | None = None
     radiometry: str = "strong"
     resolutions: tuple[float, float] | None = None
+    coarse: float = 1.0
 
     def __post_init__(self) -> None:
         if self.window_px < 32 or self.window_px % 32:
@@ -48,10 +50,12 @@ class SampleConfig:
             raise ConfigError(
                 f"gsd must be positive and zoom a range above 0, low first; found gsd {self.gsd}, zoom {self.zoom}"
             )
-        if not (0 <= self.mosaic <= 1 and 0 <= self.empty <= 1 and 0 <= self.turn <= 45):
+        shares = {name: getattr(self, name) for name in ("mosaic", "empty", "coarse")}
+        if not (all(0 <= share <= 1 for share in shares.values()) and 0 <= self.turn <= 45):
+            found = ", ".join(f"{name} {share}" for name, share in shares.items())
             raise ConfigError(
-                "mosaic and empty must be shares of 0 to 1 and turn 0 to 45 degrees; "
-                f"found mosaic {self.mosaic}, empty {self.empty}, turn {self.turn}"
+                "mosaic, empty and coarse must be shares of 0 to 1 and turn 0 to 45 degrees; "
+                f"found {found}, turn {self.turn}"
             )
         if self.resolutions is not None and not 0 < self.resolutions[0] <= self.resolutions[1] < math.inf:
             raise ConfigError(

@@ -36,10 +36,13 @@ class Pool:
     Attributes:
         grounds: At least one.
         weight: Share of windows drawn from this pool, relative to the others.
+        mosaic: Share of windows put together from four; None for that of the settings. 1 where grounds are smaller
+            than half a window, which would be mostly empty otherwise, to the end of training.
     """
 
     grounds: Sequence[Ground]
     weight: float = 1.0
+    mosaic: float | None = None
 
     @cached_property
     def chances(self) -> npt.NDArray[np.float64]:
@@ -81,7 +84,8 @@ class CrownWindows(Dataset[tuple[Tensor, Targets]]):
         draw = _Draw(np.random.default_rng((self.seed, epoch, index)), config, calm=calm)
         pool = self.pools[int(draw.rng.choice(len(self.pools), p=self._share))]
         empty = bool(draw.rng.random() < config.empty)
-        mosaic = not (empty or calm) and bool(draw.rng.random() < config.mosaic)
+        share = config.mosaic if pool.mosaic is None else pool.mosaic
+        mosaic = not (empty or (calm and pool.mosaic is None)) and bool(draw.rng.random() < share)
         patch, equalised = draw.mosaic(pool) if mosaic else draw.window(pool, empty=empty)
         # Drawn before the resolution, so that windows are the same with and without it but for their detail.
         light = int(draw.rng.integers(2**31))
@@ -111,6 +115,7 @@ class _Draw:
         self.side = config.window_px
         self.gsd = config.gsd
         self.resolutions = config.resolutions
+        self.coarse = config.coarse
         self.turn = min(CALM_TURN, config.turn) if calm else config.turn
         low, high = config.zoom
         if calm:
@@ -146,7 +151,7 @@ class _Draw:
 
     def coarsened(self, patch: Patch) -> Patch:
         """Give a window the resolution of other imagery, where that is asked for."""
-        if self.resolutions is None:
+        if self.resolutions is None or (self.coarse < 1 and self.rng.random() >= self.coarse):
             return patch
         low, high = np.log(self.resolutions)
         # Relative to the windows' GSD before zoom: what counts for the network is detail per pixel it sees.

@@ -17,11 +17,21 @@ class LossConfig:
         alpha: Weight of positives in the focal loss (Lin et al. 2017, equation 5).
         gamma: Focusing exponent.
         box_weight: Weight of the box loss relative to the class loss.
+        evenness: How alike windows count, whatever their number of crowns: 0 weights all crowns alike, so that open
+            ground with few of them is hardly learned beside closed forest; 1 weights all windows alike.
+
+    Raises:
+        ConfigError: ``evenness`` is not a share.
     """
 
     alpha: float = 0.25
     gamma: float = 2.0
     box_weight: float = 2.0
+    evenness: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.evenness <= 1:
+            raise ConfigError(f"evenness must be from 0 to 1, found {self.evenness}")
 
 
 @dataclass(frozen=True)

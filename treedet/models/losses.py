@@ -11,6 +11,9 @@ from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
 from treedet.models.anchors import BACKGROUND, IGNORED, decode, match_windows
 from treedet.models.loss_config import LossConfig
 
+FEWEST = 0.1
+"""Positive anchors, relative to the mean of a batch, that every window is taken to hold besides its own."""
+
 
 @dataclass(frozen=True)
 class Targets:
@@ -79,10 +82,19 @@ def detection_loss(
     wanted[window, anchor, kinds[crown]] = 1
     focal = sigmoid_focal_loss(logits, wanted, alpha=config.alpha, gamma=config.gamma)
     predicted = decode(deltas[window, anchor], anchors[anchor])
-    count = max(1, len(crown))
-    classes = (focal * (matched != IGNORED)[:, :, None]).sum() / count
-    offsets = generalized_box_iou_loss(predicted, boxes[crown], reduction="sum") / count
+    positives = (matched >= 0).sum(dim=1)
+    weight = _window_weights(positives, config.evenness) / max(1, len(crown))
+    classes = ((focal * (matched != IGNORED)[:, :, None]).sum(dim=(1, 2)) * weight).sum()
+    offsets = (generalized_box_iou_loss(predicted, boxes[crown], reduction="none") * weight[window]).sum()
     return DetectionLoss(classes + config.box_weight * offsets, classes.detach(), offsets.detach())
+
+
+def _window_weights(positives: Tensor, evenness: float) -> Tensor:
+    """Return the weight of each window ``[B]`` from its positive anchors ``[B]``; their mean, by anchors, is 1."""
+    # Windows without crowns count as if they held a few, so that false alarms on bare ground are unlearned.
+    counts = positives + FEWEST * positives.float().mean().clamp(min=1)
+    weight = (counts.mean() / counts) ** evenness
+    return weight * (counts.sum() / (weight * counts).sum())
 
 
 def _matched(anchors: Tensor, boxes: Tensor, kinds: Tensor, targets: list[Targets]) -> Tensor:

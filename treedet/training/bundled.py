@@ -6,7 +6,6 @@ command again goes on where a run was stopped.
 
 from __future__ import annotations
 
-import argparse
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,7 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from jsonargparse import ArgumentParser
 
+from treedet.core.labels import LabelSchema
 from treedet.core.spec import ModelSpec
 from treedet.datasets.ground import Ground
 from treedet.datasets.sample_config import SampleConfig
@@ -25,8 +26,10 @@ from treedet.inference.detector import Detector, load
 from treedet.metrics.operating_points import LEAST, choose_points
 from treedet.metrics.paired import PairedCrowns
 from treedet.models import model_file
+from treedet.models.backends.allocator import keep_memory
 from treedet.models.backends.eager import EagerBackend
 from treedet.models.build import weights_of
+from treedet.models.loss_config import LossConfig
 from treedet.models.network import NetworkDetector
 from treedet.rasters.decoded import DecodedRaster
 from treedet.training.config import TrainConfig
@@ -40,9 +43,17 @@ log = logging.getLogger("treedet")
 HELD_OUT = 0.15
 """Share of places held out to choose thresholds on; evaluation sets are never looked at for a choice."""
 SPLIT_SEED = 7
-EPOCHS = 50
-CALM_EPOCHS = 7
-"""Last epochs, in which images are varied little."""
+RECIPE = TrainConfig(
+    epochs=26,
+    windows_per_epoch=800,
+    learning_rate=7e-4,
+    warmup_steps=100,
+    loss=LossConfig(evenness=0.5),
+    samples=SampleConfig(
+        zoom=(0.7, 1.4), turn=15.0, mosaic=0.3, empty=0.05, calm_from=20, resolutions=(0.1, 0.4), coarse=0.4
+    ),
+)
+"""What the last run was made with; any of it can be set on the command line."""
 SCENE_PX = 416
 
 
@@ -63,10 +74,11 @@ def gather(data: Path, *, scenes: int, seed: int) -> tuple[list[Pool], list[Anno
         train, validation = split_by_place(images, share=HELD_OUT, seed=SPLIT_SEED)
         log.info("%s: %d training images, %d held out", source.name, len(train), len(validation))
         if train:
-            pools.append(Pool([_ground(image, equalised=source.equalised) for image in train], weight=source.weight))
+            grounds = [_ground(image, equalised=source.equalised) for image in train]
+            pools.append(Pool(grounds, weight=source.weight, mosaic=source.mosaic))
         held.extend(validation)
     if scenes:
-        pools.append(Pool([_ground(image) for image in rendered(scenes, seed=seed)], weight=1.5))
+        pools.append(Pool([_ground(image) for image in rendered(scenes, seed=seed)], weight=0.7))
     return pools, held
 
 
@@ -161,30 +173,22 @@ def held_out_predictions(data: Path, detector: Detector) -> list[PairedCrowns]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train from the command line."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser = ArgumentParser(description=main.__doc__)
+    parser.add_argument("--config", action="config", help="YAML file with any of these settings")
     parser.add_argument("--data", type=Path, required=True, help="folder that holds the annotated sets")
     parser.add_argument("--run", type=Path, required=True, help="folder for checkpoints and the log")
-    parser.add_argument("--output", type=Path, help="model file to write at the end")
-    parser.add_argument("--epochs", type=int, default=EPOCHS, help="of 100 steps")
+    parser.add_argument("--output", type=Path | None, help="model file to write at the end")
     parser.add_argument("--commit", default="unknown", help="commit the run was started from, for the model file")
-    parser.add_argument("--scenes", type=int, default=400)
-    parser.add_argument("--start", type=Path, help="model file to train on; random weights by default")
-    parser.add_argument("--learning_rate", type=float, default=8e-4)
-    parser.add_argument("--resolutions", type=float, nargs=2, help="finest and coarsest metres per pixel to imitate")
-    chosen = parser.parse_args(arguments)
+    parser.add_argument("--scenes", type=int, default=300, help="rendered scenes to add")
+    parser.add_argument("--start", type=Path | None, help="model file to train on; random weights by default")
+    parser.add_class_arguments(TrainConfig, "train", default=RECIPE)
+    chosen = parser.instantiate_classes(parser.parse_args(arguments))
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.set_num_threads(2)
-    config = TrainConfig(
-        epochs=chosen.epochs,
-        windows_per_epoch=100 * TrainConfig.batch_size,
-        learning_rate=chosen.learning_rate,
-        warmup_steps=200,
-        samples=SampleConfig(
-            calm_from=max(0, chosen.epochs - CALM_EPOCHS),
-            resolutions=tuple(chosen.resolutions) if chosen.resolutions else None,
-        ),
-    )
-    start = load(chosen.start) if chosen.start else None
+    keep_memory()
+    config = chosen.train
+    # Heads are trained afresh behind the new detection.
+    start = load(chosen.start).with_labels(LabelSchema()) if chosen.start else None
     spec = for_resolutions(ModelSpec(), config)
     result = train(chosen.data, chosen.run, config=config, spec=spec, scenes=chosen.scenes, start=start)
     if chosen.output is not None:
