@@ -15,29 +15,21 @@ import numpy as np
 
 from treedet.commands.bars import TrainingBar
 from treedet.commands.paths import beside, model_path, quoted
+from treedet.commands.train_inputs import annotated, recipe_of
 from treedet.core.spec import DEFAULT_POINT
-from treedet.datasets.annotated import AnnotatedRaster, pair
-from treedet.datasets.crops import read_crops
 from treedet.display.confusion import confusion
 from treedet.display.curves import curves
 from treedet.display.sheets import MOST_WINDOWS, SQUARE_M, Outcome, choose_squares, hits_sheet, windows_sheet
-from treedet.errors import ConfigError, SparseAnnotationError, TreedetWarning
+from treedet.errors import SparseAnnotationError, TreedetWarning
 from treedet.inference.detector import load
 from treedet.models.backends.allocator import keep_memory
-from treedet.rasters.listing import list_rasters
 from treedet.training.callbacks import write_history
 from treedet.training.config import TrainConfig
 from treedet.training.fine_tune import FineTuned, fine_tune, sampled_names, sampled_windows
-from treedet.training.head_plan import HeadRecipe
 from treedet.training.options import TrainOptions
 from treedet.training.plan import Plan
-from treedet.training.recipe import Recipe
 from treedet.training.run_folder import RunFolder
 from treedet.vectors.crowns_writer import refuse_existing
-from treedet.vectors.truth import TruthOptions
-
-NONE = "-"
-"""Stands for a raster or a file of crowns where there is none."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +117,7 @@ def run(
         outputs.refuse()
     keep_memory()
     detector = load(model, device=device)
-    plots, validation = _plots(raster, crowns, options)
+    plots, validation = annotated(raster, crowns, options)
     if device != "auto" and "accelerator" not in config.trainer:
         config = replace(config, trainer={"accelerator": "gpu" if device == "cuda" else device, **config.trainer})
     with _check_written(outputs), TrainingBar() as bar:
@@ -134,7 +126,7 @@ def run(
             plots,
             validation=validation,
             config=config,
-            recipe=_recipe(options),
+            recipe=recipe_of(options),
             run=outputs.run,
             resume=resume,
             watch=bar.show,
@@ -154,65 +146,6 @@ def run(
         sys.stdout.write(line + "\n")
     _warn_of_nothing_found(result, outputs)
     return result
-
-
-def _plots(
-    raster: str, crowns: str, options: TrainOptions
-) -> tuple[list[AnnotatedRaster], list[AnnotatedRaster] | None]:
-    if (raster == NONE) != (crowns == NONE):
-        raise ConfigError(f"{NONE} must stand for both RASTER and CROWNS, where heads learn from --crops alone")
-    if raster == NONE:
-        if options.crops is None:
-            raise ConfigError(f"{NONE} for RASTER and CROWNS needs --crops, a folder of crown pictures")
-        return [], None
-    truth = TruthOptions(
-        columns=options.columns,
-        crs=options.crs,
-        diameter=options.diameter,
-        drop=options.drop,
-        values=options.values,
-    )
-
-    def paired(rasters: str | list[str], annotation: str) -> list[AnnotatedRaster]:
-        return pair(rasters, annotation, aoi=options.aoi, gsd=options.gsd, bands=options.bands, truth=truth)
-
-    if options.validation is None:
-        return paired(raster, crowns), None
-    if options.validation_crowns is not None:
-        return paired(raster, crowns), paired(options.validation, options.validation_crowns)
-    # Together, so that the annotation is read once and a crown of either side is not said to lie outside.
-    to_train, to_validate = list_rasters(raster), list_rasters(options.validation)
-    if both := sorted(set(to_train) & set(to_validate)):
-        raise ConfigError(f"{both[0]} is to be trained and validated on; give other rasters with --validation")
-    plots = {plot.path: plot for plot in paired([*to_train, *to_validate], crowns)}
-    train, held = ([plots[path] for path in paths if path in plots] for paths in (to_train, to_validate))
-    if not held:
-        raise ConfigError(f"no raster of --validation {options.validation} is annotated in {crowns}")
-    return train, held
-
-
-def _recipe(options: TrainOptions) -> Recipe:
-    crops = None
-    if options.crops is not None:
-        crops = read_crops(
-            options.crops,
-            attribute=options.crops_attribute,
-            gsd=options.crops_gsd,
-            values=options.values.get(options.crops_attribute),
-            drop=options.drop,
-        )
-    return Recipe(
-        annotation="partial" if options.partial else "complete" if options.complete else "check",
-        classes=options.classes,
-        comes_from=options.comes_from,
-        from_scratch=options.from_scratch,
-        model_gsd=options.model_gsd,
-        max_crown=options.max_crown,
-        validation_share=options.validation_share,
-        memory_mb=options.memory_mb,
-        heads=HeadRecipe(options.attributes, options.min_crowns, options.rare),
-        crops=crops,
-    )
 
 
 @contextmanager

@@ -19,6 +19,7 @@ import shapely
 from shapely.geometry.base import BaseGeometry
 
 from treedet.core.grid import Grid
+from treedet.datasets.annotation_set import AnnotationSet
 from treedet.datasets.notices import each_once
 from treedet.datasets.outside import say_outside
 from treedet.datasets.pairing import files_by_stem, match_images, named_rasters, say_left_out, some
@@ -46,6 +47,7 @@ class AnnotatedRaster:
         aoi: Where annotation is complete, in pixels of ``grid``; None for everywhere.
         ignored: Float64 ``[M, 4]``, pixels of ``grid``: boxes that are neither crown nor background.
         image: What a file of pixel boxes calls the raster; None for formats on the map.
+        origin: The set it is trained on with; None where there are no sets.
     """
 
     path: str
@@ -58,6 +60,7 @@ class AnnotatedRaster:
     aoi: BaseGeometry | None
     ignored: npt.NDArray[np.float64]
     image: str | None
+    origin: AnnotationSet | None = None
 
     def __init__(
         self,
@@ -129,6 +132,12 @@ class AnnotatedRaster:
         """
         other = copy.copy(self)
         other.ignored = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
+        return other
+
+    def of(self, origin: AnnotationSet) -> AnnotatedRaster:
+        """Return the same plot as one of a set."""
+        other = copy.copy(self)
+        other.origin = origin
         return other
 
     def renamed(self, names: Mapping[str, str]) -> AnnotatedRaster:

@@ -32,7 +32,7 @@ class Ground:
         known: Where annotation is complete; None is everywhere.
         blank: Ground that is never shown, None for none of it.
         equalised: Its contrast was equalised already, so it never is again.
-        tightening: Further factor on box sizes about their centres, drawn between this and 1.
+        tightening: Range of factors on box sides about their centres, drawn anew for each window.
         said: Int64 ``[N, A]``, class of each attribute in the schema's order, -1 where nothing is known; None without
             attributes.
     """
@@ -44,7 +44,7 @@ class Ground:
     known: BaseGeometry | None = None
     blank: BaseGeometry | None = None
     equalised: bool = False
-    tightening: float = 1.0
+    tightening: tuple[float, float] = (1.0, 1.0)
     said: npt.NDArray[np.int64] | None = None
 
     @cached_property
@@ -162,6 +162,8 @@ def ground_of(
         known=known,
         blank=part.blank,
         said=None if said is None else np.pad(said, ((0, len(ignored)), (0, 0)), constant_values=-1),
+        equalised=plot.origin is not None and plot.origin.equalised,
+        tightening=(1.0, 1.0) if plot.origin is None else plot.origin.tightening,
     )
 
 

@@ -166,7 +166,7 @@ class _Draw:
             grid = ground.pixels.grid.at_gsd(self.gsd / self._zoom())
             matrix = turned(self.turn, self.rng)
             view = self._aim(ground, View(grid, np.zeros(2), matrix, height, width), empty=empty)
-            patch = look(ground, view, tightening=float(self.rng.uniform(ground.tightening, 1.0)))
+            patch = look(ground, view, tightening=float(self.rng.uniform(*ground.tightening)))
             if patch.valid_share >= _LEAST_VALID:
                 break
         return patch

@@ -6,6 +6,7 @@ command again goes on where a run was stopped.
 
 from __future__ import annotations
 
+import argparse
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -13,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jsonargparse import ArgumentParser
 
 from treedet.core.labels import LabelSchema
 from treedet.core.spec import ModelSpec
@@ -43,17 +43,17 @@ log = logging.getLogger("treedet")
 HELD_OUT = 0.15
 """Share of places held out to choose thresholds on; evaluation sets are never looked at for a choice."""
 SPLIT_SEED = 7
+CALM_EPOCHS = 5
+"""Last epochs, in which images are varied little."""
 RECIPE = TrainConfig(
-    epochs=26,
+    epochs=21,
     windows_per_epoch=800,
     learning_rate=7e-4,
     warmup_steps=100,
     loss=LossConfig(evenness=0.5),
-    samples=SampleConfig(
-        zoom=(0.7, 1.4), turn=15.0, mosaic=0.3, empty=0.05, calm_from=20, resolutions=(0.1, 0.4), coarse=0.4
-    ),
+    samples=SampleConfig(zoom=(0.7, 1.4), turn=15.0, mosaic=0.3, empty=0.05, resolutions=(0.1, 0.4), coarse=0.4),
 )
-"""What the last run was made with; any of it can be set on the command line."""
+"""What the last run was made with."""
 SCENE_PX = 416
 
 
@@ -90,7 +90,7 @@ def _ground(image: AnnotatedImage, *, equalised: bool = False) -> Ground:
         classes=image.classes,
         equalised=equalised,
         # Boxes of the equalised set are drawn loosely.
-        tightening=0.9 if equalised else 1.0,
+        tightening=(0.9, 1.0) if equalised else (1.0, 1.0),
     )
 
 
@@ -173,20 +173,21 @@ def held_out_predictions(data: Path, detector: Detector) -> list[PairedCrowns]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train from the command line."""
-    parser = ArgumentParser(description=main.__doc__)
-    parser.add_argument("--config", action="config", help="YAML file with any of these settings")
+    parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder that holds the annotated sets")
     parser.add_argument("--run", type=Path, required=True, help="folder for checkpoints and the log")
-    parser.add_argument("--output", type=Path | None, help="model file to write at the end")
+    parser.add_argument("--output", type=Path, help="model file to write at the end")
+    parser.add_argument("--epochs", type=int, default=RECIPE.epochs, help="of 100 steps")
     parser.add_argument("--commit", default="unknown", help="commit the run was started from, for the model file")
-    parser.add_argument("--scenes", type=int, default=300, help="rendered scenes to add")
-    parser.add_argument("--start", type=Path | None, help="model file to train on; random weights by default")
-    parser.add_class_arguments(TrainConfig, "train", default=RECIPE)
-    chosen = parser.instantiate_classes(parser.parse_args(arguments))
+    parser.add_argument("--scenes", type=int, default=200, help="rendered scenes to add")
+    parser.add_argument("--start", type=Path, help="model file to train on; random weights by default")
+    parser.add_argument("--learning_rate", type=float, default=RECIPE.learning_rate)
+    chosen = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.set_num_threads(2)
     keep_memory()
-    config = chosen.train
+    samples = replace(RECIPE.samples, calm_from=max(0, chosen.epochs - CALM_EPOCHS))
+    config = replace(RECIPE, epochs=chosen.epochs, learning_rate=chosen.learning_rate, samples=samples)
     # Heads are trained afresh behind the new detection.
     start = load(chosen.start).with_labels(LabelSchema()) if chosen.start else None
     spec = for_resolutions(ModelSpec(), config)

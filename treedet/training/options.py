@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from treedet.datasets.annotation_set import AnnotationSet
 from treedet.errors import ConfigError
 
 
@@ -33,6 +34,11 @@ class TrainOptions:
             with - for RASTER and CROWNS, from nothing else.
         crops_attribute: Attribute that these classes are of.
         crops_gsd: Ground metres per pixel of the crops.
+        sets: Sets of annotated rasters by name, each with its rasters, crowns, weight and treatment; with - for
+            RASTER and CROWNS. Whole places are held out for validation.
+        sets_folder: Folder that the paths of sets are relative to.
+        scenes: Rendered scenes to train on besides.
+        scenes_weight: Share of training windows drawn from them, relative to a set of weight 1.
         comes_from: Class of the starting model that a new class starts as a copy of, such as spruce: tree.
         from_scratch: Start from random weights.
         validation: Rasters to validate on: a file, folder, glob or list; by default blocks are held out of RASTER.
@@ -60,6 +66,10 @@ class TrainOptions:
     crops: str | None = None
     crops_attribute: str = "status"
     crops_gsd: float = 0.1
+    sets: Mapping[str, AnnotationSet] = field(default_factory=dict)
+    sets_folder: str = "."
+    scenes: int = 0
+    scenes_weight: float = 1.0
     comes_from: Mapping[str, str] = field(default_factory=dict)
     from_scratch: bool = False
     validation: str | None = None

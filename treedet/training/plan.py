@@ -19,6 +19,7 @@ from treedet.datasets.crops import CropSet
 from treedet.datasets.mixed import Canvases
 from treedet.datasets.sample_config import SampleConfig
 from treedet.datasets.samples import Pool
+from treedet.datasets.sets import split_places
 from treedet.datasets.split import Part, Split, split_blocks, whole
 from treedet.errors import ConfigError, SparseAnnotationError
 from treedet.inference.detector import Detector
@@ -149,6 +150,8 @@ def make_plan(
         "rasters": [part.plot.path for part in split.train],
         "validation rasters": [part.plot.path for part in split.validation],
     }
+    if recipe.scenes:
+        facts["scenes"] = f"{recipe.scenes}, weight {recipe.scenes_weight:g}"
     if recipe.crops is not None:
         facts["crops"] = f"{recipe.crops.path}: {len(recipe.crops)}"
     return Plan(
@@ -160,7 +163,7 @@ def make_plan(
         heads=heads,
         preflight=preflight,
         config=config,
-        pools=pools_of(split.train, heads, spec, config, memory_mb=recipe.memory_mb, labelled=heads_alone),
+        pools=pools_of(split.train, heads, spec, config, recipe, labelled=heads_alone),
         check=check,
         facts=facts,
         canvases=crop_canvases(crops, heads, config, share=recipe.crops_share if plots else 1.0),
@@ -187,6 +190,8 @@ def _split(
 ) -> Split:
     if held is not None:
         return Split(whole(plots), whole(held))
+    if any(plot.origin is not None for plot in plots):
+        return split_places(plots, share=recipe.validation_share, seed=seed)
     if plots and recipe.validation_share:
         return split_blocks(plots, share=recipe.validation_share, seed=seed)
     return Split(whole(plots), ())

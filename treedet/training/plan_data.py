@@ -10,41 +10,50 @@ import numpy as np
 import shapely
 
 from treedet.core.spec import ModelSpec
+from treedet.datasets.annotation_set import AnnotationSet
 from treedet.datasets.crops import CropSet
-from treedet.datasets.ground import ground_of
+from treedet.datasets.ground import Ground, ground_of
 from treedet.datasets.samples import Pool
+from treedet.datasets.scene_pool import scene_pool
 from treedet.datasets.split import Part
 from treedet.training.config import TrainConfig
 from treedet.training.head_plan import HeadPlan
+from treedet.training.recipe import Recipe
 
 SAMPLED_BYTES = 2**20
 
 
 def pools_of(
-    parts: Sequence[Part], heads: HeadPlan, spec: ModelSpec, config: TrainConfig, *, memory_mb: float, labelled: bool
+    parts: Sequence[Part], heads: HeadPlan, spec: ModelSpec, config: TrainConfig, recipe: Recipe, *, labelled: bool
 ) -> tuple[Pool, ...]:
-    """Return what windows are drawn from; with ``labelled`` only ground with a crown of which something is known."""
+    """Return what windows are drawn from: a pool for each set, and one of rendered scenes where they are asked for.
+
+    With ``labelled`` only ground with a crown of which something is known.
+    """
     said = [heads.said(part.plot) for part in parts]
     chosen = [
         (part, rows) for part, rows in zip(parts, said, strict=True) if not labelled or (rows[part.mine] >= 0).any()
     ]
     if not chosen:
         return ()
-    share = memory_mb / len(chosen)
-    return (
-        Pool(
-            [
-                ground_of(
-                    part,
-                    spec.labels.classes,
-                    finest_gsd=config.samples.finest_gsd,
-                    memory_mb=share,
-                    said=rows if heads.schema else None,
-                )
-                for part, rows in chosen
-            ]
-        ),
-    )
+    share = recipe.memory_mb / len(chosen)
+    pools: dict[AnnotationSet | None, list[Ground]] = {}
+    for part, rows in chosen:
+        ground = ground_of(
+            part,
+            spec.labels.classes,
+            finest_gsd=config.samples.finest_gsd,
+            memory_mb=share,
+            said=rows if heads.schema else None,
+        )
+        pools.setdefault(part.plot.origin, []).append(ground)
+    found = [
+        Pool(grounds) if origin is None else Pool(grounds, weight=origin.weight, mosaic=origin.mosaic)
+        for origin, grounds in pools.items()
+    ]
+    if recipe.scenes and not labelled:
+        found.append(scene_pool(recipe.scenes, gsd=spec.gsd, weight=recipe.scenes_weight, seed=config.seed))
+    return tuple(found)
 
 
 def data_digest(parts: Sequence[Part], heads: HeadPlan, crops: CropSet | None = None) -> str:
@@ -68,4 +77,6 @@ def data_digest(parts: Sequence[Part], heads: HeadPlan, crops: CropSet | None = 
         total.update(np.ascontiguousarray(part.mine).tobytes())
         total.update(np.ascontiguousarray(part.plot.ignored).tobytes())
         total.update(shapely.to_wkb(part.area) if part.area is not None else b"whole")
+        if part.plot.origin is not None:
+            total.update(repr(part.plot.origin).encode())
     return total.hexdigest()

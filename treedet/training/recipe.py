@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -31,6 +32,8 @@ class Recipe:
         heads: What is made of the attributes in the annotation.
         crops: Crops that heads learn from besides, or instead where there is no raster.
         crops_share: Share of training windows that are canvases of crops, where there are rasters too.
+        scenes: Rendered scenes that windows are drawn from besides; their crowns are of the first class.
+        scenes_weight: Share of windows drawn from them, relative to a set (or to all rasters, without sets) of 1.
     """
 
     annotation: Annotation = "check"
@@ -44,11 +47,17 @@ class Recipe:
     heads: HeadRecipe = field(default_factory=HeadRecipe)
     crops: CropSet | None = None
     crops_share: float = 0.5
+    scenes: int = 0
+    scenes_weight: float = 1.0
 
     def __post_init__(self) -> None:
         if self.annotation not in ("check", "partial", "complete"):
             raise ConfigError(f"annotation {self.annotation!r} is unknown; accepted are check, partial, complete")
         if not 0 <= self.validation_share < 1:
             raise ConfigError(f"validation_share must be at least 0 and below 1, found {self.validation_share}")
+        if self.scenes < 0 or not 0 < self.scenes_weight < math.inf:
+            raise ConfigError(
+                f"scenes must be 0 or more and their weight above 0, found {self.scenes} and {self.scenes_weight}"
+            )
         if not 0 < self.crops_share < 1:
             raise ConfigError(f"crops_share must be above 0 and below 1, found {self.crops_share}")

@@ -246,7 +246,7 @@ def test_the_last_epochs_are_varied_little():
 
 
 def test_loose_boxes_are_tightened():
-    loose = painted(0, radius=(10, 10), tightening=0.8)
+    loose = painted(0, radius=(10, 10), tightening=(0.8, 1.0))
     sides = [s for i in range(10) for s in whole_sides(windows(loose, **PLAIN, turn=0.0, zoom=(1.0, 1.0))[0, i][1])]
     assert 15.9 < min(sides) < 18
     assert 18 < max(sides) < 20.1
@@ -307,3 +307,31 @@ def test_windows_take_the_look_of_coarser_imagery_and_keep_their_boxes():
 def test_resolutions_are_checked(resolutions):
     with pytest.raises(ConfigError, match="finest first"):
         SampleConfig(resolutions=resolutions)
+
+
+def test_part_of_the_windows_keeps_its_detail():
+    speckle = ground([[40, 40, 80, 80]], np.random.default_rng(0).integers(0, 255, (3, 200, 200), dtype=np.uint8))
+    plain = {**PLAIN, "turn": 0.0, "zoom": (1.0, 1.0)}
+    source = windows(speckle, **plain, resolutions=(0.4, 0.4), coarse=0.5)
+    rough = [float(source[0, i][0].float().std()) for i in range(40)]
+    fine = sum(value > 60 for value in rough)
+    assert 10 <= fine <= 30
+    assert all(value > 60 or value < 35 for value in rough), "all or nothing"
+
+
+def test_small_plots_fill_windows_by_fours():
+    small = ground([[20, 20, 40, 40]], np.full((3, 60, 60), 200, np.uint8))
+    config = SampleConfig(window_px=SIDE, mosaic=0.0, empty=0.0, calm_from=0, radiometry="none")
+    shown = []
+    for share in (None, 1.0):
+        source = CrownWindows([Pool([small], mosaic=share)], config=config)
+        shown.append(np.mean([float((source[0, i][0] > 0).float().mean()) for i in range(10)]))
+    assert shown[1] > 2 * shown[0], "to the end of training, whatever the settings say"
+
+
+def test_pools_with_a_share_of_mosaics_of_their_own_leave_the_others_as_they_are():
+    config = SampleConfig(window_px=SIDE)
+    plain, other = (
+        CrownWindows([Pool([painted(0)], mosaic=share)], config=config) for share in (None, config.mosaic)
+    )
+    assert torch.equal(plain[0, 3][0], other[0, 3][0])

@@ -77,3 +77,8 @@ def test_scaling_boxes_keeps_centres() -> None:
     scaled = scale_boxes(boxes, 0.8)
     np.testing.assert_allclose((scaled[:, :2] + scaled[:, 2:]) / 2, (boxes[:, :2] + boxes[:, 2:]) / 2)
     np.testing.assert_allclose(scaled[:, 2:] - scaled[:, :2], 0.8 * (boxes[:, 2:] - boxes[:, :2]), rtol=1e-5)
+
+
+def test_no_set_of_the_recipe_is_an_evaluation_set() -> None:
+    recipe = (Path(__file__).parents[3] / "configs/train/crowns.yaml").read_text()
+    assert not [part for part in EVALUATION_ONLY if part in recipe]

@@ -5,6 +5,7 @@ import torch
 from factories import tiny_spec
 from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
 
+from treedet.errors import ConfigError
 from treedet.models.anchors import IGNORED, anchor_boxes, decode, match
 from treedet.models.loss_config import LossConfig
 from treedet.models.losses import Targets, detection_loss
@@ -172,3 +173,40 @@ def test_windows_and_targets_must_be_as_many() -> None:
     anchors = anchor_boxes(tiny_spec(), SIDE, SIDE)
     with pytest.raises(ValueError, match="2 windows has 1 targets"):
         detection_loss(torch.zeros(2, len(anchors), 1), torch.zeros(2, len(anchors), 4), anchors, [targets([])])
+
+
+def test_windows_count_alike_where_that_is_asked_for() -> None:
+    anchors = anchor_boxes(tiny_spec(), SIDE, SIDE)
+    torch.manual_seed(0)
+    crowded = targets([[4 + 20 * x, 4 + 20 * y, 20 + 20 * x, 20 + 20 * y] for x in range(3) for y in range(3)])
+    lonely = targets([[8, 10, 40, 44]])
+    logits, deltas = torch.randn(2, len(anchors), 1), 0.1 * torch.randn(2, len(anchors), 4)
+
+    def share(evenness: float) -> float:
+        """Share of the lonely window's gradient."""
+        free = logits.clone().requires_grad_()
+        loss = detection_loss(free, deltas, anchors, [crowded, lonely], config=LossConfig(evenness=evenness))
+        gradient = torch.autograd.grad(loss.total, free)[0].abs().sum(dim=(1, 2))
+        return float(gradient[1] / gradient.sum())
+
+    assert share(0.0) < share(0.5) < share(1.0)
+    alone = [
+        float(detection_loss(logits[1:], deltas[1:], anchors, [lonely], config=LossConfig(evenness=evenness)).total)
+        for evenness in (0.0, 1.0)
+    ]
+    assert alone[0] == pytest.approx(alone[1]), "a single window has nothing to be even with"
+
+
+def test_a_batch_without_crowns_is_finite_however_even() -> None:
+    anchors = anchor_boxes(tiny_spec(), SIDE, SIDE)
+    logits = torch.zeros(2, len(anchors), 1)
+    nothing = [targets([]), targets([])]
+    deltas = torch.zeros(2, len(anchors), 4)
+    even = detection_loss(logits, deltas, anchors, nothing, config=LossConfig(evenness=1.0)).total
+    assert float(even) == pytest.approx(float(detection_loss(logits, deltas, anchors, nothing).total))
+
+
+@pytest.mark.parametrize("evenness", [-0.1, 1.5])
+def test_evenness_is_a_share(evenness: float) -> None:
+    with pytest.raises(ConfigError, match="evenness must be from 0 to 1"):
+        LossConfig(evenness=evenness)
