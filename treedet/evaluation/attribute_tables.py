@@ -10,9 +10,11 @@ import numpy.typing as npt
 import pandas as pd
 
 from treedet.metrics.attributes import AttributeScores
+from treedet.metrics.bootstrap import Interval
 
 MISSED, UNSAID, SPURIOUS = "(missed)", "(unsaid)", "(spurious)"
 """What stands in the table of confusions where there is no class; in brackets, since a class may have any name."""
+NOWHERE = Interval(float("nan"), float("nan"))
 MATCHED, ALL = "matched", "all"
 MACRO, MICRO = "macro", "micro"
 
@@ -34,15 +36,22 @@ def attribute_row(name: str, scores: AttributeScores) -> dict[str, Any]:
         "unsaid": scores.unsaid,
         "spurious": scores.spurious,
         "accuracy": scores.accuracy,
+        **_limits("accuracy", scores),
         "majority": scores.majority,
         "majority_accuracy": scores.majority_accuracy,
         "balanced_accuracy": matched.macro.recall,
         "kappa": scores.kappa,
         "macro_f1": matched.macro.f1,
+        **_limits("macro_f1", scores),
         "macro_f1_all": every.macro.f1,
         "micro_f1_all": every.micro.f1,
         "ece": scores.reliability.ece,
     }
+
+
+def _limits(name: str, scores: AttributeScores) -> dict[str, float]:
+    limits = scores.intervals.get(name, NOWHERE)
+    return {f"{name}_low": limits.low, f"{name}_high": limits.high}
 
 
 def class_rows(name: str, scores: AttributeScores) -> list[dict[str, Any]]:
@@ -145,10 +154,14 @@ def attribute_line(row: Mapping[str, Any], classes: pd.DataFrame) -> str:
         on_all += "".join(f", {rare['value']} {score} {_number(rare[score])}" for score in ("recall", "precision"))
     if not row["matched"]:
         return f"{name} none of the {row['truth']} crowns with a known value was found; {on_all}"
-    return (
-        f"{name} accuracy {_number(row['accuracy'])} on {row['matched']} matched crowns (always {row['majority']}: "
-        f"{_number(row['majority_accuracy'])}); {on_all}"
-    )
+    usual = f"always {row['majority']}: {_number(row['majority_accuracy'])}"
+    right = f"{_number(row['accuracy'])}{_spread(row)}"
+    return f"{name} accuracy {right} on {row['matched']} matched crowns ({usual}); {on_all}"
+
+
+def _spread(row: Mapping[str, Any]) -> str:
+    low, high = row["accuracy_low"], row["accuracy_high"]
+    return f" ({low:.3f} to {high:.3f})" if np.isfinite(low) else ""
 
 
 def _number(value: float) -> str:

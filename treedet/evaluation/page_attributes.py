@@ -28,7 +28,8 @@ DEFINITIONS: Mapping[str, str] = {
     "macro, micro": "Mean of the scores of the classes that occur in the truth, each counting alike (a class never "
     "said has a precision of 0); and scores of all crowns pooled.",
     "accuracy, balanced accuracy": "Share of the found crowns about which the right thing is said; and the mean of "
-    "that share by class. Always saying the most frequent class is the least that has to be beaten.",
+    "that share by class. Always saying the most frequent class is the least that has to be beaten. Intervals hold "
+    "95 % of the values that samples of the rasters, drawn with replacement, would give.",
     "kappa": "Cohen's: agreement on found crowns beyond what chance would give; 0 is chance, 1 is perfect.",
 }
 """Added to the definitions of a report that has attributes."""
@@ -79,6 +80,8 @@ def _sentence(row: Mapping[str, object]) -> str:
     """Return the result of an attribute in words.
 
     >>> row = {"truth": 10, "matched": 8, "accuracy": 0.75, "majority": "alive", "majority_accuracy": 0.5}
+    >>> _sentence(row | {"accuracy_low": 0.625, "accuracy_high": 0.875}).split("; ")[1]
+    'of these 75 % (62 % to 88 %) are said right. Always saying alive: 50 %.'
     >>> _sentence(row)
     'Of 10 crowns with a known value 8 were found; of these 75 % are said right. Always saying alive: 50 %.'
     >>> _sentence(row | {"matched": 0})
@@ -88,6 +91,9 @@ def _sentence(row: Mapping[str, object]) -> str:
     if not matched:
         return f"Of {whole(truth)} crowns with a known value none was found."
     right, usual = (percent(float(str(row[name]))) for name in ("accuracy", "majority_accuracy"))
+    low, high = (float(str(row.get(f"accuracy_{end}", "nan"))) for end in ("low", "high"))
+    if low <= high:
+        right += f" ({percent(low)} to {percent(high)})"
     return (
         f"Of {whole(truth)} crowns with a known value {whole(matched)} were found; of these {right} are said right. "
         f"Always saying {row['majority']}: {usual}."

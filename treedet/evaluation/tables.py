@@ -97,7 +97,9 @@ class Tables:
         sizes = by_diameter(kept, iou_threshold=measured.config.iou_threshold)
         self.by_size.append(sizes.assign(**shown)[[*shown, *sizes.columns]])
         self.by_class += [{**shown, **row} for row in _class_rows(low, kept, measured)]
-        for name, found in scores_by_attribute(kept, iou_threshold=measured.config.iou_threshold).items():
+        config = measured.config
+        said = scores_by_attribute(kept, iou_threshold=config.iou_threshold, draws=config.draws, seed=config.seed)
+        for name, found in said.items():
             self.by_attribute.append({**shown, **attribute_row(name, found)})
             self.attributes += [{**shown, **row} for row in class_rows(name, found)]
             self.confusion += [{**shown, **row} for row in confusion_rows(name, found)]

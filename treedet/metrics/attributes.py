@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from treedet.errors import ConfigError
 from treedet.metrics.assignment import Index
+from treedet.metrics.bootstrap import DRAWS, Interval, class_intervals
 from treedet.metrics.calibration import Reliability, reliability
 from treedet.metrics.confusion import NOTHING, ClassScores, class_scores, confusion_matrix
 from treedet.metrics.paired import PairedCrowns
@@ -28,12 +29,15 @@ class AttributeScores:
             which nothing is said. Column K + 1: *missed*, crowns that were not found.
         reliability: The probability of what is said against the share of it that is right, on matched crowns.
         unknown: Annotated crowns of which the attribute is not known; they are in no other figure.
+        intervals: By drawing rasters (:func:`treedet.metrics.bootstrap.class_intervals`); none where crowns come
+            without rasters.
     """
 
     names: tuple[str, ...]
     confusion: Index
     reliability: Reliability
     unknown: int = 0
+    intervals: Mapping[str, Interval] = field(default_factory=dict)
 
     @cached_property
     def matched(self) -> ClassScores:
@@ -144,11 +148,11 @@ class _Gathered:
     spurious: list[Index] = field(default_factory=list)
     unknown: int = 0
 
-    def scores(self) -> AttributeScores:
+    def scores(self, *, draws: int, seed: int) -> AttributeScores:
         truth, predicted, missed, spurious = (
             np.concatenate([NOTHING, *parts]) for parts in (self.truth, self.predicted, self.missed, self.spurious)
         )
-        return attribute_scores(
+        pooled = attribute_scores(
             truth,
             predicted,
             self.names,
@@ -157,9 +161,19 @@ class _Gathered:
             probabilities=np.concatenate([np.zeros(0, np.float32), *self.probabilities]),
             unknown=self.unknown,
         )
+        return replace(pooled, intervals=class_intervals(self._confusions(), len(self.names), draws=draws, seed=seed))
+
+    def _confusions(self) -> Index:
+        """Return the confusion matrix of each raster, int64 ``[R, K + 1, K + 2]``."""
+        size = len(self.names)
+        rasters = zip(self.truth, self.predicted, self.missed, self.spurious, strict=True)
+        found = [confusion_matrix(t, p, size, missed=lost, spurious=made_up) for t, p, lost, made_up in rasters]
+        return np.array(found, np.int64).reshape(-1, size + 1, size + 2)
 
 
-def scores_by_attribute(rasters: Sequence[PairedCrowns], *, iou_threshold: float = 0.4) -> dict[str, AttributeScores]:
+def scores_by_attribute(
+    rasters: Sequence[PairedCrowns], *, iou_threshold: float = 0.4, draws: int = DRAWS, seed: int = 0
+) -> dict[str, AttributeScores]:
     """Match crowns whatever is said about them, and compare what is said.
 
     Under the rule on ignored crowns (:class:`treedet.metrics.paired.PairedCrowns`). A crown of which the attribute is
@@ -170,6 +184,8 @@ def scores_by_attribute(rasters: Sequence[PairedCrowns], *, iou_threshold: float
     Args:
         rasters: Annotated and predicted crowns, the latter down to the threshold.
         iou_threshold: A pair counts where its intersection over union is above this.
+        draws: Samples of the rasters for the intervals.
+        seed: Of these samples.
 
     Returns:
         Scores by attribute, crowns of all rasters pooled, in the order in which rasters name them.
@@ -203,4 +219,4 @@ def scores_by_attribute(rasters: Sequence[PairedCrowns], *, iou_threshold: float
             gathered.probabilities.append(one.probabilities[said[pairs]])
             gathered.missed.append(one.truth[missed & known])
             gathered.spurious.append(one.predicted[alarms])
-    return {name: gathered.scores() for name, gathered in found.items()}
+    return {name: gathered.scores(draws=draws, seed=seed) for name, gathered in found.items()}

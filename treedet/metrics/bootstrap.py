@@ -13,6 +13,7 @@ import numpy as np
 
 from treedet.errors import ConfigError
 from treedet.metrics.assignment import Floats, Index
+from treedet.metrics.confusion import class_scores
 from treedet.metrics.detection import RasterCount, score_arrays
 
 DRAWS = 1000
@@ -147,6 +148,36 @@ def paired_difference(
     chosen = resamples(count, draws=draws, seed=seed)
     limits = interval(_drawn(second, chosen)[score] - _drawn(first, chosen)[score], level=level)
     return Difference(value, limits.low, limits.high, count)
+
+
+def class_intervals(confusions: Index, classes: int, *, draws: int = DRAWS, seed: int = 0) -> dict[str, Interval]:
+    """Return 95 % intervals of what is said about crowns, by the name of the score.
+
+    Args:
+        confusions: Int64 ``[R, K + 1, K + 2]``, one for each raster
+            (:func:`treedet.metrics.confusion.confusion_matrix`).
+        classes: Number of classes, K.
+        draws: Number of draws.
+        seed: Equal seeds give equal intervals.
+
+    Returns:
+        ``accuracy`` and ``macro_f1`` of matched crowns, ``macro_f1_all`` of all; NaN with fewer than two rasters. A
+        macro F1 is the mean over the classes that a draw holds.
+
+    >>> one, other = [[3, 1, 0, 0], [0, 2, 0, 0], [0] * 4], [[5, 0, 0, 0], [1, 0, 0, 0], [0] * 4]
+    >>> class_intervals(np.array([one, other]), 2)["accuracy"]
+    Interval(low=0.8333333333333334, high=0.8333333333333334)
+    """
+    count = len(confusions)
+    chosen = resamples(count, draws=draws, seed=seed)
+    # How often a draw holds each raster, so that draws are one product of matrices.
+    times = (chosen[:, :, None] == np.arange(count)).sum(axis=1)
+    pooled = (times @ confusions.reshape(count, -1)).reshape(draws, classes + 1, classes + 2)
+    matched, every = class_scores(pooled[:, :-1, :-1], classes), class_scores(pooled, classes)
+    found = {"accuracy": matched.accuracy, "macro_f1": matched.macro_f1, "macro_f1_all": every.macro_f1}
+    if count < 2:
+        return dict.fromkeys(found, Interval(float("nan"), float("nan")))
+    return {name: interval(values) for name, values in found.items()}
 
 
 def _drawn(counts: Sequence[RasterCount], chosen: Index) -> dict[str, Floats]:

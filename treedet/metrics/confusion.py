@@ -27,9 +27,9 @@ class ClassScores:
     """Precision, recall and F1 of each class.
 
     Attributes:
-        truth: Int64 ``[K]``, crowns that are of the class (its support).
-        predicted: Int64 ``[K]``, crowns said to be.
-        right: Int64 ``[K]``, crowns that are and are said to be.
+        truth: Int64 ``[..., K]``, crowns that are of the class (its support); leading axes are cases of their own.
+        predicted: Int64 ``[..., K]``, crowns said to be.
+        right: Int64 ``[..., K]``, crowns that are and are said to be.
     """
 
     truth: Index
@@ -38,17 +38,17 @@ class ClassScores:
 
     @property
     def precision(self) -> Floats:
-        """Share of what is said to be of the class that is, float64 ``[K]``; NaN where it is never said."""
+        """Share of what is said to be of the class that is, float64 ``[..., K]``; NaN where it is never said."""
         return _share(self.right, self.predicted)
 
     @property
     def recall(self) -> Floats:
-        """Share of the class that is said to be of it, float64 ``[K]``; NaN where the truth has none."""
+        """Share of the class that is said to be of it, float64 ``[..., K]``; NaN where the truth has none."""
         return _share(self.right, self.truth)
 
     @property
     def f1(self) -> Floats:
-        """Harmonic mean of both, ``2 right / (truth + predicted)``, float64 ``[K]``; NaN where neither has any.
+        """Harmonic mean of both, ``2 right / (truth + predicted)``, float64 ``[..., K]``; NaN where neither has any.
 
         Van Rijsbergen, *Information Retrieval*, 1979.
         """
@@ -61,11 +61,18 @@ class ClassScores:
         A class that is never said has a precision of 0 here, as in scikit-learn. The recall is the balanced accuracy
         (Brodersen et al. 2010). The F1 is the mean of F1 (Opitz and Burst 2019), not the F1 of means.
         """
-        there = self.truth > 0
-        if not there.any():
-            return Averages(*[float("nan")] * 3)
         scores = np.nan_to_num(self.precision), self.recall, self.f1
-        return Averages(*(float(score[there].mean()) for score in scores))
+        return Averages(*(float(_mean(score, self.truth > 0)) for score in scores))
+
+    @property
+    def macro_f1(self) -> Floats:
+        """The F1 of :attr:`macro` of each case, float64 ``[...]``."""
+        return _mean(self.f1, self.truth > 0)
+
+    @property
+    def accuracy(self) -> Floats:
+        """The recall of :attr:`micro` of each case, float64 ``[...]``."""
+        return _share(self.right.sum(axis=-1), self.truth.sum(axis=-1))
 
     @property
     def micro(self) -> Averages:
@@ -123,18 +130,23 @@ def class_scores(confusion: Index, classes: int) -> ClassScores:
     """Return scores from a confusion matrix; rows and columns beyond those of the classes count as wrong.
 
     Args:
-        confusion: Int64, at least ``[K, K]``, truth in rows.
+        confusion: Int64, at least ``[..., K, K]``, truth in rows.
         classes: Number of classes, K.
 
     >>> class_scores(np.array([[3, 1, 0], [0, 2, 2]]), 2).recall.tolist()
     [0.75, 0.5]
     """
     return ClassScores(
-        truth=confusion[:classes].sum(axis=1),
-        predicted=confusion[:, :classes].sum(axis=0),
-        right=np.diagonal(confusion)[:classes],
+        truth=confusion[..., :classes, :].sum(axis=-1),
+        predicted=confusion[..., :classes].sum(axis=-2),
+        right=np.diagonal(confusion[..., :classes, :classes], axis1=-2, axis2=-1),
     )
 
 
-def _share(part: Index, whole: Index) -> Floats:
-    return np.asarray(np.divide(part, whole, out=np.full(len(part), np.nan), where=whole > 0))
+def _share(part: Index | Floats, whole: Index) -> Floats:
+    return np.asarray(np.divide(part, whole, out=np.full(np.shape(part), np.nan), where=whole > 0))
+
+
+def _mean(scores: Floats, there: npt.NDArray[np.bool_]) -> Floats:
+    """Return the mean over the last axis of the scores that are there; NaN where none is."""
+    return _share(np.where(there, scores, 0).sum(axis=-1), there.sum(axis=-1))

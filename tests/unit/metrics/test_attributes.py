@@ -5,7 +5,7 @@ import pytest
 
 from treedet.errors import ConfigError
 from treedet.metrics.attributes import attribute_scores, scores_by_attribute
-from treedet.metrics.confusion import confusion_matrix
+from treedet.metrics.confusion import class_scores, confusion_matrix
 from treedet.metrics.paired import PairedAttribute, PairedCrowns
 
 NAMES = ("alive", "dead", "leaning")
@@ -197,3 +197,30 @@ def test_only_crowns_above_the_threshold_are_compared():
 def test_rasters_without_attributes_have_no_scores():
     box = np.array([[0.0, 0, 4, 4]])
     assert scores_by_attribute([PairedCrowns(box, box, np.ones(1, np.float32))]) == {}
+
+
+def test_intervals_come_from_drawing_rasters() -> None:
+    box = np.array([[20.0 * i, 0, 20 * i + 10, 10] for i in range(8)])
+    ones = np.ones(8, np.float32)
+
+    def raster(right: int) -> PairedCrowns:
+        said = np.array([0] * right + [1] * (8 - right))
+        attribute = PairedAttribute(("alive", "dead"), np.zeros(8, np.int64), said, ones)
+        return PairedCrowns(box, box, ones, attributes={"status": attribute})
+
+    spread = scores_by_attribute([raster(right) for right in (2, 4, 6, 8)])["status"]
+    alike = scores_by_attribute([raster(6)] * 4)["status"]
+    assert spread.accuracy == 20 / 32
+    low, high = spread.intervals["accuracy"].low, spread.intervals["accuracy"].high
+    assert 2 / 8 <= low < 20 / 32 < high <= 1
+    assert (alike.intervals["accuracy"].low, alike.intervals["accuracy"].high) == (0.75, 0.75)
+    assert np.isnan(scores_by_attribute([raster(6)])["status"].intervals["accuracy"].low), "one raster has no spread"
+
+
+def test_means_of_many_cases_are_those_of_each() -> None:
+    confusions = np.random.default_rng(0).integers(0, 5, (20, 4, 5))
+    confusions[:5, 1] = 0
+    together = class_scores(confusions, 3)
+    each = [class_scores(confusion, 3) for confusion in confusions]
+    np.testing.assert_allclose(together.macro_f1, [one.macro.f1 for one in each])
+    np.testing.assert_allclose(together.accuracy, [one.micro.recall for one in each])
