@@ -72,15 +72,23 @@ def _set_last(layer: nn.Conv2d, said: torch.Tensor, spread: float) -> None:
     layer.bias.copy_((layer.bias - said.mean()) * scale)
 
 
-def noise_window(side: int = 400, *, seed: int = 0) -> npt.NDArray[np.uint8]:
+def noise_window(side: int = 400, *, seed: int = 0, blobs: int = 1) -> npt.NDArray[np.uint8]:
     """Return uint8 ``[3, side, side]`` with blobs of many sizes: white noise looks alike everywhere."""
+    # ``blobs`` windows of 400 px fit along a side of a larger picture.
     generator = torch.Generator().manual_seed(seed)
     layers = [
         torch.nn.functional.interpolate(
             torch.rand(1, 3, n, n, generator=generator), size=(side, side), mode="bicubic", align_corners=False
         )
-        for n in (6, 20, 60, side)
+        for n in (6 * blobs, 20 * blobs, 60 * blobs, side)
     ]
     picture = sum(layers)[0] / len(layers)
     low, high = picture.min(), picture.max()
     return ((picture - low) / (high - low) * 255).to(torch.uint8).numpy()
+
+
+def hollow_tensors(classes: int = 1) -> dict[str, torch.Tensor]:
+    """Return tensors of the right names and shapes, each a single number in memory: files of them are small."""
+    with torch.device("meta"):
+        shapes = {name: value.shape for name, value in retinanet(classes).state_dict().items()}
+    return {name: torch.full((1,), 0.5).expand(shape) for name, shape in shapes.items()}

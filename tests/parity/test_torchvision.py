@@ -1,17 +1,21 @@
 """The network of imported weights says what torchvision's RetinaNet says, box for box."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from factories import make_raster
 from retinanets import busy_retinanet, noise_window
 from scipy.optimize import linear_sum_assignment
 from torchvision.models.detection import retinanet_resnet50_fpn
 from torchvision.models.detection.image_list import ImageList
+from torchvision.ops import nms
 
-from treedet.compat.deepforest import import_deepforest
+from treedet.compat.deepforest import Imported, import_deepforest
 from treedet.core.suppression import MergeConfig
+from treedet.inference.detector import load
 from treedet.models.anchors import anchor_boxes
 from treedet.models.backends.eager import EagerBackend
 from treedet.models.build import build
@@ -26,6 +30,7 @@ class Both:
 
     theirs: torch.nn.Module
     ours: OriginalDetector
+    imported: Imported
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +40,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Both:
     torch.save({"state_dict": {f"model.{k}": v for k, v in theirs.state_dict().items()}, "label_dict": CLASSES}, path)
     imported = import_deepforest(path)
     backend = EagerBackend(build(imported.spec, imported.tensors), device="cpu", precision=imported.spec.precision)
-    return Both(theirs, OriginalDetector(backend, imported.spec, whole_pixels=False))
+    return Both(theirs, OriginalDetector(backend, imported.spec, whole_pixels=False), imported)
 
 
 def said_by(theirs: torch.nn.Module, pixels: np.ndarray) -> dict[str, np.ndarray]:
@@ -60,6 +65,25 @@ def test_boxes_scores_and_classes_are_theirs(both: Both, side: tuple[int, int]) 
     assert apart[i, j].max() < 0.01
     assert np.abs(ours.scores[i] - theirs["scores"][j]).max() < 1e-4
     np.testing.assert_array_equal(ours.classes[i], theirs["labels"][j])
+
+
+def test_from_weights_to_crowns_on_the_map(both: Both, tmp_path: Path) -> None:
+    pixels = noise_window()
+    raster = make_raster(tmp_path / "stand.tif", pixels)
+    both.imported.save(tmp_path / "imported.safetensors")
+    detector = load(tmp_path / "imported.safetensors", device="cpu")
+    assert detector.model.identity["precision"] == "fp32"
+    crowns = detector.predict(raster, setting="original")
+    theirs = said_by(both.theirs, pixels)
+    whole = np.trunc(theirs["boxes"])
+    kept = nms(torch.from_numpy(whole), torch.from_numpy(theirs["scores"]), 0.15).numpy()
+    bounds = (crowns.bounds.to_numpy() - np.array([500_000, 5_400_000] * 2)) / 0.1
+    ours = np.column_stack([bounds[:, 0], -bounds[:, 3], bounds[:, 2], -bounds[:, 1]])
+    assert len(ours) == len(kept)
+    apart = np.abs(ours[:, None] - whole[kept][None]).max(axis=2)
+    i, j = linear_sum_assignment(apart)
+    assert apart[i, j].max() <= 1 + 1e-6
+    assert set(crowns["label"]) == set(CLASSES)
 
 
 def test_they_are_the_weights_that_torchvision_builds(both: Both) -> None:

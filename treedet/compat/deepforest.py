@@ -14,6 +14,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from treedet.compat.label_dicts import names_in_order, read_label_dict
 from treedet.compat.options import ImportOptions
 from treedet.compat.retinanet_tensors import TensorReport, check_against, class_count, network_tensors
 from treedet.compat.weight_files import Json, WeightFile, read_weights
@@ -33,6 +34,8 @@ SMALLEST_CROWN, WIDEST_CROWN = 10, 160
 """Pixels of the imagery trained on: 1 m and 16 m at 0.1 m per pixel."""
 FINEST, COARSEST = 0.2, 2.0
 """Imagery expected, as multiples of the GSD of the imagery trained on."""
+WINDOW_PX = 2048
+"""Larger than our own models': with crowns of 320 px, overlaps would cost more than memory does."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,7 @@ def _spec(labels: tuple[str, ...], original: OriginalSetting, gsd: float, thresh
         std=(0.229, 0.224, 0.225),
         gsd=seen,
         gsd_range=(FINEST * gsd, COARSEST * gsd),
+        window_px=WINDOW_PX,
         crown_range_m=(SMALLEST_CROWN * gsd, WIDEST_CROWN * gsd),
         anchor_sizes_m=sizes,
         anchor_ratios=ANCHOR_RATIOS,
@@ -145,13 +149,14 @@ def _labels(
             f"{source}: its settings say num_classes {stated}, its last layer scores {classes}; the two do not "
             "belong together, give the folder as DeepForest wrote it"
         )
-    if options.labels is not None:
-        if len(options.labels) != classes:
+    named = options.labels if options.label_dict is None else read_label_dict(options.label_dict)
+    if named is not None:
+        if len(named) != classes:
             raise ConfigError(
-                f"labels= names {len(options.labels)} classes ({', '.join(options.labels)}), {source} has {classes}; "
-                "name each, in the order of their numbers (--labels)"
+                f"{len(named)} classes are named ({', '.join(named)}), {source} has {classes}; name each in the "
+                "order of their numbers: labels= (--labels) or label_dict= (--label_dict)"
             )
-        return options.labels, ()
+        return named, ()
     if found.labels is None:
         if classes == 1:
             return (TREE,), (
@@ -161,13 +166,13 @@ def _labels(
             f"{source} has {classes} classes and no names for them; give them in the order of their numbers: "
             f"labels= (--labels {','.join(f'name{n}' for n in range(classes))})"
         )
-    if sorted(found.labels.values()) != list(range(classes)):
-        listed = ", ".join(f"{name}: {number}" for name, number in found.labels.items())
+    names = names_in_order(found.labels, source)
+    if len(names) != classes:
         raise SpecMismatchError(
-            f"{source}: its label_dict names {len(found.labels)} classes ({listed}), its last layer scores "
+            f"{source}: its label_dict names {len(names)} classes ({', '.join(names)}), its last layer scores "
             f"{classes}; give a name for each in the order of their numbers: labels= (--labels)"
         )
-    return tuple(sorted(found.labels, key=lambda name: found.labels[name])), ()
+    return names, ()
 
 
 def _share(config: Json, name: str, default: float, source: str) -> float:

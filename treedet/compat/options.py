@@ -15,6 +15,7 @@ class ImportOptions:
 
     Attributes:
         labels: Names of the classes in the order of their numbers; by default those the file names.
+        label_dict: JSON or YAML file with a number for each class, such as DeepForest's config, instead of labels.
         gsd: Ground metres per pixel of the imagery the model was trained on; DeepForest's trees are of 0.1 m.
         patch_size: Side of its windows in pixels of that imagery; by default what the file says, else 400.
         score_threshold: Least score of a detection; by default what the file says, else 0.1.
@@ -24,11 +25,14 @@ class ImportOptions:
     """
 
     labels: tuple[str, ...] | None = None
+    label_dict: str | None = None
     gsd: float = 0.1
     patch_size: int | None = None
     score_threshold: float | None = None
 
     def __post_init__(self) -> None:
+        if self.labels is not None and self.label_dict is not None:
+            raise ConfigError("labels= and label_dict= both name the classes; give one of them")
         if self.labels is not None:
             LabelSchema(self.labels)  # refuses names that are empty or there twice
         if not (math.isfinite(self.gsd) and self.gsd > 0):

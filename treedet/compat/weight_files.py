@@ -33,14 +33,14 @@ class WeightFile:
         kind: What it is, in words.
         tensors: The tensors by the names they have there.
         config: Settings stored with them; empty where there are none.
-        labels: Class numbers by name, or None.
+        labels: Class numbers by name as they stand there, or None.
     """
 
     path: Path
     kind: str
     tensors: Mapping[str, Tensor]
     config: Json
-    labels: Mapping[str, int] | None
+    labels: Mapping[object, object] | None
 
 
 def read_weights(path: str | Path) -> WeightFile:
@@ -143,14 +143,13 @@ def _tensors_of(content: Mapping[str, Any]) -> dict[str, Tensor]:
     return {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
 
 
-def _labels(content: Json, path: Path) -> Mapping[str, int] | None:
+def _labels(content: Json, path: Path) -> Mapping[object, object] | None:
     """Return the label dictionary, or None where there is none."""
     found = content.get("label_dict")
     if not found:
         return None
-    if not isinstance(found, Mapping) or not all(isinstance(v, int) for v in found.values()):
+    if not isinstance(found, Mapping):
         raise UnknownFormatError(
-            f"{path}: its label_dict should give a number to each class, found {str(found)[:60]}; correct it, or "
-            "give the names in order with labels= (--labels)"
+            f"{path}: its label_dict should give a number to each class, found {str(found)[:60]}; correct it"
         )
-    return {str(name): int(number) for name, number in found.items()}
+    return found

@@ -55,8 +55,8 @@ class OriginalDetector:
         self._whole_pixels = whole_pixels
         # Windows of one run have one size, but for a raster's narrow ends.
         self._anchors = lru_cache(maxsize=4)(
-            lambda height, width: anchor_boxes(spec, height, width, spread=True).split(
-                _anchors_by_level(spec, height, width)
+            lambda height, width: torch.split(
+                anchor_boxes(spec, height, width, spread=True), _anchors_by_level(spec, height, width)
             )
         )
 
@@ -104,8 +104,8 @@ class OriginalDetector:
             counts = [len(level) for level in anchors]
             return [
                 self._detections(
-                    [one.cpu() for one in logits.split(counts)],
-                    [one.cpu() for one in deltas.split(counts)],
+                    torch.split(logits.cpu(), counts),
+                    torch.split(deltas.cpu(), counts),
                     anchors,
                     threshold=threshold,
                     seen=size,
@@ -116,8 +116,8 @@ class OriginalDetector:
 
     def _detections(
         self,
-        logits: list[Tensor],
-        deltas: list[Tensor],
+        logits: Sequence[Tensor],
+        deltas: Sequence[Tensor],
         anchors: Sequence[Tensor],
         *,
         threshold: float,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from retinanets import hollow_tensors as tensors
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -15,7 +16,6 @@ from treedet.compat.options import ImportOptions
 from treedet.compat.retinanet_tensors import PREFIX
 from treedet.compat.weight_files import read_weights
 from treedet.core.original import OriginalSetting
-from treedet.core.spec import ModelSpec
 from treedet.errors import (
     ConfigError,
     ModelFileError,
@@ -26,34 +26,10 @@ from treedet.errors import (
     UnknownFormatError,
 )
 from treedet.models import model_file
-from treedet.models.trunk import Trunk
 
 Tensors = dict[str, Tensor]
 NUMBERS = 32_254_189
 """In a RetinaNet with one class, as torchvision counts them."""
-
-
-def tensors(classes: int = 1) -> Tensors:
-    """Tensors of the right names and shapes; each holds a single number in memory, so that files are small."""
-    spec = import_spec()
-    with torch.device("meta"):
-        shapes = {k: v.shape for k, v in Trunk(spec).state_dict().items() if "num_batches" not in k}
-    for layer in ("weight", "bias"):
-        name = f"head.classification_head.cls_logits.{layer}"
-        shapes[name] = torch.Size((9 * classes, *shapes[name][1:]))
-    return {name: torch.full((1,), 0.5).expand(shape) for name, shape in shapes.items()}
-
-
-def import_spec() -> ModelSpec:
-    return ModelSpec(
-        backbone="resnet50",
-        levels=(3, 4, 5, 6, 7),
-        fpn_channels=256,
-        head_convs=4,
-        pyramid_norm=False,
-        anchor_sizes_m=((1.0, 2.0, 3.0),) * 5,
-        anchor_ratios=(0.5, 1.0, 2.0),
-    )
 
 
 def older(name: str) -> str:
@@ -276,12 +252,13 @@ def test_weights_that_can_not_be_used(
             {"label_dict": {"Tree": 0}},
             None,
             SpecMismatchError,
-            r"names 1 classes \(Tree: 0\), .+ scores 2",
+            r"names 1 classes \(Tree\), .+ scores 2",
         ),
-        (2, {"label_dict": {"Tree": 0, "Bird": 2}}, None, SpecMismatchError, "Tree: 0, Bird: 2"),
-        (1, {"label_dict": {"Tree": "0"}}, None, UnknownFormatError, "should give a number to each class"),
+        (2, {"label_dict": {"Tree": 0, "Bird": 2}}, None, ConfigError, "0, 1, 2 and so on, found Tree: 0, Bird: 2"),
+        (1, {"label_dict": {"Tree": "0"}}, None, ConfigError, "numbers its classes 0, 1, 2"),
+        (1, {"label_dict": ["Tree"]}, None, UnknownFormatError, "should give a number to each class"),
         (3, {}, None, ConfigError, "has 3 classes and no names for them; .+--labels name0,name1,name2"),
-        (2, {}, ("Tree",), ConfigError, r"names 1 classes \(Tree\), .+ has 2; name each"),
+        (2, {}, ("Tree",), ConfigError, r"1 classes are named \(Tree\), .+ has 2; name each"),
         (
             1,
             {"hyper_parameters": {"config": {"num_classes": 2}}},
