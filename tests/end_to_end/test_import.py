@@ -28,6 +28,8 @@ def test_weights_become_a_model_file(checkpoint: Path, tmp_path: Path, capsys: p
     said = capsys.readouterr().out
     assert "resnet50, levels P3 to P7, 256 channels, 4 head convolutions, 9 anchors" in said
     assert "imported from DeepForest (Lightning checkpoint a.ckpt)" in said
+    assert "setting    --setting original runs it as DeepForest does: windows of 400 px enlarged to 800" in said
+    assert "precision  fp32" in said
 
 
 @pytest.mark.parametrize(

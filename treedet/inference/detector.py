@@ -82,7 +82,7 @@ def load(path: str | Path | None = None, *, device: str = "auto", precision: Pre
     path = bundled_model() if path is None else Path(path)
     spec, tensors = model_file.load(path)
     trunk = build(spec, tensors)
-    backend = EagerBackend(trunk, device=device, precision=spec.precision if precision == "auto" else precision)
+    backend = _backend(trunk, spec, device=device, precision=precision)
     return Detector(NetworkDetector(backend, spec, digest=model_file.digest(path)), name=path.name, trunk=trunk)
 
 
@@ -256,7 +256,7 @@ class Detector:
         for line in report.lines():
             log.info("%s", line)
         trunk = build(spec, tensors)
-        return Detector(NetworkDetector(EagerBackend(trunk), spec), name=self.name, trunk=trunk)
+        return Detector(NetworkDetector(_backend(trunk, spec), spec), name=self.name, trunk=trunk)
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write the model to a file that :func:`load` reads.
@@ -274,6 +274,11 @@ class Detector:
 
     def _summary(self, ledger: Ledger, setup: Setup, output: Path, filters: Filters, *, extra_s: float) -> Summary:
         return ledger.summary(setup, name=self.name, output=str(output), filters=filters.text, extra_s=extra_s)
+
+
+def _backend(trunk: Trunk, spec: ModelSpec, *, device: str = "auto", precision: Precision = "auto") -> EagerBackend:
+    """Return an engine; ``auto`` leaves the precision to the model, and a model may leave it to the device."""
+    return EagerBackend(trunk, device=device, precision=spec.precision if precision == "auto" else precision)
 
 
 def _warn_cut(widest_m: float, setup: Setup) -> None:
