@@ -11,6 +11,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from treedet.compat.deepforest import Imported, import_deepforest
+    from treedet.compat.options import ImportOptions
     from treedet.core.labels import LabelSchema
     from treedet.core.spec import ModelSpec
     from treedet.datasets.annotated import AnnotatedRaster, pair
@@ -44,6 +46,8 @@ _HOME = {
     "FieldMatch": "treedet.datasets.field_trees",
     "FieldOptions": "treedet.vectors.field_options",
     "FineTuned": "treedet.training.fine_tune",
+    "ImportOptions": "treedet.compat.options",
+    "Imported": "treedet.compat.deepforest",
     "LabelSchema": "treedet.core.labels",
     "ModelSpec": "treedet.core.spec",
     "PredictOptions": "treedet.inference.options",
@@ -60,6 +64,7 @@ _HOME = {
     "evaluate": "treedet.evaluation.evaluate",
     "evaluate_crowns": "treedet.evaluation.evaluate",
     "fine_tune": "treedet.training.fine_tune",
+    "import_deepforest": "treedet.compat.deepforest",
     "load": "treedet.inference.detector",
     "match_field": "treedet.datasets.field_trees",
     "pair": "treedet.datasets.annotated",
@@ -78,6 +83,8 @@ __all__ = [
     "FieldMatch",
     "FieldOptions",
     "FineTuned",
+    "ImportOptions",
+    "Imported",
     "LabelSchema",
     "ModelSpec",
     "PredictOptions",
@@ -94,6 +101,7 @@ __all__ = [
     "evaluate",
     "evaluate_crowns",
     "fine_tune",
+    "import_deepforest",
     "load",
     "match_field",
     "pair",

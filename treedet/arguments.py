@@ -29,6 +29,7 @@ LISTS = (
     "--bands",
     "--stretch",
     "--classes",
+    "--labels",
     "--samples.zoom",
     "--samples.resolutions",
 )

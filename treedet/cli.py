@@ -16,6 +16,7 @@ from typing import Any, Literal
 from jsonargparse import ArgumentParser, Namespace
 
 from treedet.arguments import OneLineParser, in_order
+from treedet.compat.options import ImportOptions
 from treedet.errors import ConfigError, TreedetError
 from treedet.evaluation.config import CalibrateConfig, EvaluateConfig, TruthReading
 from treedet.inference.options import PredictOptions
@@ -44,7 +45,8 @@ def predict(
         options: What to look for.
         model: A treedet model file; by default the bundled model.
         device: auto, cpu, cuda or mps.
-        precision: auto takes bf16 where the device computes it natively.
+        precision: auto takes the model's own: fp32 for imported weights, else bf16 where the device computes it
+            natively. Otherwise fp32 or bf16.
         resume: Go on with an interrupted run.
         overwrite: Replace an existing output.
         no_look: Do not draw OUTPUT-look.png, nine squares of ground with the crowns on them.
@@ -208,6 +210,24 @@ def match(crowns: str, field: str, output: str, *, options: FieldOptions, overwr
     match_command.run(crowns, field, output, options, overwrite=overwrite)
 
 
+def run_import(
+    tool: Literal["deepforest"], path: str, output: str, *, options: ImportOptions, overwrite: bool = False
+) -> None:
+    """Turn weights of another tool into a model file.
+
+    Args:
+        tool: The tool they come from: deepforest.
+        path: A hub folder (config.json and model.safetensors), a Lightning .ckpt, or a .pt of weights.
+        output: Model file to write, ending in .safetensors.
+        options: What the weights may not say.
+        overwrite: Replace an existing output.
+    """
+    del tool  # there is one
+    from treedet.commands import import_command  # noqa: PLC0415 - --help must not load torch
+
+    import_command.run(path, output, options, overwrite=overwrite)
+
+
 def inspect(file: str, *, gsd: float | None = None, model: str | None = None) -> None:
     """Tell what a raster, a model file or a crowns file is, and what to do next.
 
@@ -244,6 +264,7 @@ COMMANDS = {
     "compare": Command(run_compare),
     "calibrate": Command(run_calibrate, {"reading": TruthReading, "config": CalibrateConfig}),
     "match": Command(match, {"options": FieldOptions}),
+    "import": Command(run_import, {"options": ImportOptions}),
     "inspect": Command(inspect),
 }
 

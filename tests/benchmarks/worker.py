@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import resource
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from treedet.core.boxes import open_sides
+from treedet.core.original import Setting
 from treedet.inference.detector import Detector, bundled_model, load
 from treedet.inference.options import PredictOptions
 from treedet.inference.setup import prepare
@@ -84,7 +88,36 @@ def memory(raster: str, output: str) -> dict[str, Any]:
     }
 
 
-WORK = {function.__name__: function for function in (predict, read, network, memory)}
+def imported(raster: str, model: str, *, setting: Setting, precision: Precision) -> dict[str, Any]:
+    """Time a prediction with imported weights, file to file, and return its boxes in pixels with their scores.
+
+    Args:
+        raster: Raster to predict on.
+        model: Model file.
+        setting: ``treedet``, or ``original`` for DeepForest's own windows.
+        precision: Of the network.
+    """
+    keep_memory()
+    detector = load(model, device="cpu", precision=precision)
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder) / "crowns.csv"
+        started = time.perf_counter()
+        summary = detector.predict_to_file(raster, output, setting=setting)
+        wall = time.perf_counter() - started
+        rows = pd.read_csv(output)[["xmin", "ymin", "xmax", "ymax", "score"]].to_numpy()
+    return {
+        "wall_s": wall,
+        "network_s": summary.network_s,
+        "windows": summary.windows,
+        "window_px": summary.window_px,
+        "precision": summary.precision,
+        "crowns": summary.crowns,
+        "boxes": rows.tolist(),
+        "peak_mib": _status_kib("VmHWM") / 1024,
+    }
+
+
+WORK = {function.__name__: function for function in (predict, read, network, memory, imported)}
 
 
 def _forget_peak() -> None:

@@ -21,6 +21,7 @@ WRITTEN = {
     "fine-tuning.md": {"stand.safetensors"},
     "evaluation.md": {"report"},
     "attributes.md": set(),
+    "from_deepforest.md": {"crowns.csv", "labels.json"},
 }
 """Files that the example of each page leaves behind."""
 

@@ -116,6 +116,13 @@ def describe_model(file: str) -> list[str]:
     for name, point in spec.operating_points.items():
         scores = f" (precision {point.precision:.2f}, recall {point.recall:.2f}, F1 {point.f1:.2f} on validation)"
         lines.append(f"threshold  {name} = {point.threshold:.3g}{'' if math.isnan(point.f1) else scores}")
+    if spec.original is not None:
+        lines.append(
+            f"setting    --setting original runs it as {spec.original.tool} does: windows of "
+            f"{spec.original.patch_px} px enlarged to {spec.original.short_side_px}"
+        )
+    if spec.precision != "auto":
+        lines.append(f"precision  {spec.precision} where nobody asks for another")
     if spec.temperature != 1:
         lines.append(f"scores     calibrated: temperature {spec.temperature:.3g}")
     for choice in spec.resolutions:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from treedet.core.grid import SAME_GSD
 from treedet.core.labels import LabelSchema
+from treedet.core.original import OriginalSetting
 from treedet.errors import ConfigError, SpecMismatchError
 
 DEFAULT_POINT = "balanced"
@@ -109,6 +110,7 @@ class ModelSpec:
         window_px: Largest side of a window in pixels.
         anchor_sizes_m: Side lengths of the anchors of each level, in metres on the ground.
         anchor_ratios: Height over width of the anchors.
+        anchor_rounding: Edges of the anchors lie on whole pixels around their centre, as in torchvision.
         labels: Classes and attributes.
         operating_points: Score thresholds by name, with the scores they gave on validation.
         iou_threshold: Overlap (intersection over union) above which two detections are one crown.
@@ -118,6 +120,9 @@ class ModelSpec:
         temperature: Divides the logits before the sigmoid (calibration, Guo et al. 2017).
         resolutions: The better reading of imagery coarser than ``gsd``, by the GSDs that were tried.
         heads: What is known about the head of each attribute, by its name.
+        precision: Precision that weights are stored in, and run in where nobody asks for another: ``auto`` stores
+            halves and runs in bf16 where the device computes it natively, ``fp32`` keeps every bit.
+        original: How the tool that the weights were imported from runs them; None for models of our own.
         provenance: Free text facts: initialisation, data, licence, commit, scores.
     """
 
@@ -140,6 +145,7 @@ class ModelSpec:
         (12.8, 16.1, 20.3),
     )
     anchor_ratios: tuple[float, ...] = (1.0,)
+    anchor_rounding: bool = False
     labels: LabelSchema = field(default_factory=LabelSchema)
     operating_points: Mapping[str, OperatingPoint] = field(
         default_factory=lambda: {DEFAULT_POINT: OperatingPoint(threshold=0.3)}
@@ -151,6 +157,8 @@ class ModelSpec:
     temperature: float = 1.0
     resolutions: tuple[ResolutionChoice, ...] = ()
     heads: Mapping[str, HeadFacts] = field(default_factory=dict)
+    precision: Literal["auto", "fp32"] = "auto"
+    original: OriginalSetting | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -165,6 +173,8 @@ class ModelSpec:
             raise ConfigError(f"the model's gsd must be positive, found {self.gsd}")
         if DEFAULT_POINT not in self.operating_points:
             raise ConfigError(f"operating points need {DEFAULT_POINT!r}, found {sorted(self.operating_points)}")
+        if self.precision not in ("auto", "fp32"):
+            raise ConfigError(f"the model's precision can not be {self.precision!r}; accepted are auto, fp32")
         if strange := sorted(set(self.heads) - set(self.labels.attributes)):
             raise ConfigError(
                 f"heads must belong to attributes of the labels, {sorted(self.labels.attributes)}, found {strange}"
@@ -271,6 +281,8 @@ class ModelSpec:
             plain["resolutions"] = tuple(ResolutionChoice(**choice) for choice in plain["resolutions"])
         if "heads" in plain:
             plain["heads"] = {k: HeadFacts(**v) for k, v in plain["heads"].items()}
+        if plain.get("original") is not None:
+            plain["original"] = OriginalSetting(**plain["original"])
         if "anchor_sizes_m" in plain:
             plain["anchor_sizes_m"] = tuple(tuple(level) for level in plain["anchor_sizes_m"])
         for name in ("levels", "mean", "std", "gsd_range", "crown_range_m", "anchor_ratios"):

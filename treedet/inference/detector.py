@@ -36,6 +36,7 @@ from treedet.models.backends.eager import EagerBackend, Precision
 from treedet.models.base import WindowDetector
 from treedet.models.build import build, weights_of
 from treedet.models.network import NetworkDetector
+from treedet.models.original import as_original
 from treedet.models.transfer import transfer
 from treedet.models.trunk import Trunk
 from treedet.rasters.raster import Raster
@@ -71,7 +72,8 @@ def load(path: str | Path | None = None, *, device: str = "auto", precision: Pre
     Args:
         path: A treedet model file; None loads the bundled model.
         device: ``auto`` takes a GPU where there is one; else ``cpu``, ``cuda``, ``mps``.
-        precision: ``auto`` takes bf16 where the device computes it natively; else ``fp32`` or ``bf16``.
+        precision: ``auto`` takes the model's own: fp32 for imported weights, else bf16 where the device computes it
+            natively. Otherwise ``fp32`` or ``bf16``.
 
     Raises:
         ModelFileError: The file is missing, of another format, or damaged.
@@ -80,7 +82,7 @@ def load(path: str | Path | None = None, *, device: str = "auto", precision: Pre
     path = bundled_model() if path is None else Path(path)
     spec, tensors = model_file.load(path)
     trunk = build(spec, tensors)
-    backend = EagerBackend(trunk, device=device, precision=precision)
+    backend = _backend(trunk, spec, device=device, precision=precision)
     return Detector(NetworkDetector(backend, spec, digest=model_file.digest(path)), name=path.name, trunk=trunk)
 
 
@@ -124,8 +126,9 @@ class Detector:
         """
         options = (options or PredictOptions()).but(changes)
         filters = Filters(options, self.spec)
-        with prepare(str(raster), self.model, options) as setup:
-            found = run_in_memory(setup, self.model, watch=watch)
+        model = self._model_for(options)
+        with prepare(str(raster), model, options) as setup:
+            found = run_in_memory(setup, model, watch=watch)
             kept, table = filters.table(found, setup, first_id=1)
             _warn_cut(widest_cut_m(kept, setup.job.plan), setup)
             tally = ClassTally(self.spec.labels, setup.job.plan.grid, min_p=options.min_p)
@@ -167,12 +170,13 @@ class Detector:
         check_names(filters.probabilities, output)
         colour_by = coloured_by(self.spec.labels.attributes, options.colour_by)
         write_options = WriteOptions(overwrite=overwrite, shape=options.shape, colour_by=colour_by)
-        with prepare(str(raster), self.model, options) as setup, RunFolder(output) as folder:
+        model = self._model_for(options)
+        with prepare(str(raster), model, options) as setup, RunFolder(output) as folder:
             if observer is not None:
                 observer.begin(setup.raster, setup.job.aoi, setup.job.plan.grid)
             first = folder.start(setup.fingerprint, resume=resume)
             before = folder.open_detections(first - 1) if first else None
-            run(setup.raster, self.model, setup.job, folder, first_row=first, open_=before, watch=watch)
+            run(setup.raster, model, setup.job, folder, first_row=first, open_=before, watch=watch)
             started = time.perf_counter()
             ledger = Ledger(setup.job.plan, self.spec.labels, min_p=options.min_p)
             with open_writer(
@@ -252,7 +256,7 @@ class Detector:
         for line in report.lines():
             log.info("%s", line)
         trunk = build(spec, tensors)
-        return Detector(NetworkDetector(EagerBackend(trunk), spec), name=self.name, trunk=trunk)
+        return Detector(NetworkDetector(_backend(trunk, spec), spec), name=self.name, trunk=trunk)
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write the model to a file that :func:`load` reads.
@@ -265,8 +269,16 @@ class Detector:
             raise ConfigError("this detector has no weights to save; only a network does")
         model_file.save(path, self.spec, weights_of(self.trunk), overwrite=overwrite)
 
+    def _model_for(self, options: PredictOptions) -> WindowDetector:
+        return as_original(self.model, self.name) if options.setting == "original" else self.model
+
     def _summary(self, ledger: Ledger, setup: Setup, output: Path, filters: Filters, *, extra_s: float) -> Summary:
         return ledger.summary(setup, name=self.name, output=str(output), filters=filters.text, extra_s=extra_s)
+
+
+def _backend(trunk: Trunk, spec: ModelSpec, *, device: str = "auto", precision: Precision = "auto") -> EagerBackend:
+    """Return an engine; ``auto`` leaves the precision to the model, and a model may leave it to the device."""
+    return EagerBackend(trunk, device=device, precision=spec.precision if precision == "auto" else precision)
 
 
 def _warn_cut(widest_m: float, setup: Setup) -> None:

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
+from treedet.core.original import Setting
 from treedet.errors import ConfigError
 
 
@@ -21,6 +22,8 @@ class PredictOptions:
         score_threshold: A number from 0 to 1, or one of the model's operating points.
         coarse: How imagery coarser than the model's GSD is read: adapt resamples to it, native does not, auto follows
             what was better on validation.
+        setting: treedet runs every model alike; original runs an imported one as the tool it comes from does (its
+            windows, enlargement, suppression and caps), to compare results box for box.
         max_crown: Widest crown expected in metres; sets how much neighbouring windows overlap.
         where: Keep only crowns for which this holds, such as "score > 0.5 and diameter_m < 20" or "status == 'dead'";
             a crown without a value is neither equal nor unequal to anything, status.isna() finds it.
@@ -41,6 +44,7 @@ class PredictOptions:
     aoi: str | None = None
     score_threshold: float | str | None = None
     coarse: Literal["auto", "adapt", "native"] = "auto"
+    setting: Setting = "treedet"
     max_crown: float | None = None
     where: str | None = None
     min_diameter: float | None = None
@@ -56,6 +60,14 @@ class PredictOptions:
             raise ConfigError(f"shape {self.shape!r} is unknown; accepted are box, ellipse, point")
         if self.coarse not in ("auto", "adapt", "native"):
             raise ConfigError(f"coarse {self.coarse!r} is unknown; accepted are auto, adapt, native")
+        if self.setting not in ("treedet", "original"):
+            raise ConfigError(f"setting {self.setting!r} is unknown; accepted are treedet, original")
+        if self.setting == "original" and (self.max_crown is not None or self.coarse != "auto"):
+            name = "coarse" if self.max_crown is None else "max_crown"
+            raise ConfigError(
+                f"{name}={getattr(self, name)} decides what setting 'original' takes from the other tool; leave "
+                "one of them out"
+            )
         for name in ("gsd", "max_crown", "min_diameter"):
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value > 0):

@@ -170,7 +170,7 @@ class Ledger:
             megapixels=plan.grid.width * plan.grid.height / 1e6,
             gsd=facts.gsd,
             gsd_reason=facts.gsd_reason,
-            model_gsd=plan.grid.gsd,
+            model_gsd=setup.seen_gsd,
             mode=setup.mode,
             bands=facts.bands,
             bands_reason=facts.bands_reason,
@@ -190,4 +190,5 @@ class Ledger:
             min_p=setup.options.min_p,
             classes=self._kept.tables(hectares),
             cautions=self._found.cautions,
+            setting=setup.identity.get("setting", "treedet"),
         )

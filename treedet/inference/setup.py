@@ -20,6 +20,7 @@ import shapely.affinity
 from shapely.geometry.base import BaseGeometry
 
 from treedet.core.grid import Grid
+from treedet.core.original import OriginalSetting
 from treedet.core.spec import ModelSpec, Reading
 from treedet.core.suppression import MergeConfig
 from treedet.errors import BandMismatchError, GsdWarning
@@ -49,6 +50,7 @@ class Setup:
         fingerprint: Everything the result depends on, JSON-able.
         identity: Digest of the model, device and precision.
         options: What the user asked for.
+        original: The setting of the tool that the model was imported from, where it is followed.
     """
 
     raster: Raster
@@ -58,6 +60,12 @@ class Setup:
     fingerprint: Mapping[str, Any]
     identity: Mapping[str, str]
     options: PredictOptions
+    original: OriginalSetting | None = None
+
+    @property
+    def seen_gsd(self) -> float:
+        """Metres per pixel that the network sees."""
+        return self.job.plan.grid.gsd / (self.original.enlargement if self.original else 1.0)
 
     @property
     def overlap_m(self) -> float:
@@ -110,7 +118,8 @@ def set_up(
             f"{raster.path}: the model needs {spec.bands} bands, {raster.channels} were chosen; give bands= (--bands)"
         )
     _check_gsd(raster.grid, spec)
-    mode = mode or reading(raster.grid, spec, coarse=options.coarse)
+    original = spec.original if options.setting == "original" else None
+    mode = "native" if original else mode or reading(raster.grid, spec, coarse=options.coarse)
     grid = raster.grid if mode == "native" else raster.grid.at_gsd(spec.gsd)
     if area is None:
         aoi = _aoi(options.aoi, raster, grid)
@@ -119,17 +128,16 @@ def set_up(
             area, grid.width / raster.grid.width, grid.height / raster.grid.height, origin=(0, 0)
         )
         shapely.prepare(aoi)
-    merge = MergeConfig(spec.iou_threshold, spec.ios_threshold, cut_margin_px=spec.cut_margin_px)
     job = Job(
-        plan=plan_tiles(grid, tiling(spec, options.max_crown), aoi=aoi),
+        plan=plan_tiles(grid, original_tiling(original) if original else tiling(spec, options.max_crown), aoi=aoi),
         threshold=threshold,
-        merge=merge,
+        merge=merging(spec, original),
         aoi=aoi,
         batch_size=options.batch_size or (1 if model.identity["device"] == "cpu" else GPU_BATCH),
         stream=StreamConfig(threads=options.readers),
     )
     fingerprint = _fingerprint(raster, job, model, mode)
-    return Setup(raster, job, mode, raster.source_crs, fingerprint, model.identity, options)
+    return Setup(raster, job, mode, raster.source_crs, fingerprint, model.identity, options, original)
 
 
 def reading(grid: Grid, spec: ModelSpec, *, coarse: Literal["auto", "adapt", "native"] = "auto") -> Reading:
@@ -173,6 +181,18 @@ def tiling(spec: ModelSpec, max_crown: float | None) -> TilingConfig:
     multiple = max(spec.stride, 64)
     side = max(spec.window_px, 3 * overlap)
     return TilingConfig(window_px=math.ceil(side / multiple) * multiple, overlap_px=overlap, multiple=multiple)
+
+
+def original_tiling(original: OriginalSetting) -> TilingConfig:
+    """Return windows as the tool that a model was imported from places them."""
+    return TilingConfig(original.patch_px, original.overlap_px, multiple=1, steady=True)
+
+
+def merging(spec: ModelSpec, original: OriginalSetting | None) -> MergeConfig:
+    """Return when detections of different windows are one crown; ``original`` knows no cut ones."""
+    if original is not None:
+        return MergeConfig(original.iou_between, 1.0, cut_margin_px=0.0)
+    return MergeConfig(spec.iou_threshold, spec.ios_threshold, cut_margin_px=spec.cut_margin_px)
 
 
 def _check_gsd(grid: Grid, spec: ModelSpec) -> None:

@@ -49,6 +49,8 @@ class Summary:
         min_p: Least probability of an attribute, or None.
         classes: Crowns by class, for the label where it has several classes and for each attribute.
         cautions: What to doubt about the result.
+        setting: ``treedet``, or ``original`` and the name of the tool whose windows, enlargement, suppression and
+            caps were followed.
     """
 
     source: str
@@ -85,6 +87,7 @@ class Summary:
     min_p: float | None = None
     classes: Mapping[str, tuple[ClassRow, ...]] = field(default_factory=dict)
     cautions: tuple[str, ...] = ()
+    setting: str = "treedet"
 
     @property
     def per_hectare(self) -> float:
@@ -102,7 +105,7 @@ class Summary:
 
     def lines(self) -> list[str]:
         """Return the facts as lines for a person."""
-        native = ", as it is (native)" if self.mode == "native" else ""
+        native = ", as it is (native)" if self.mode == "native" and self.setting == "treedet" else ""
         stretch = "none (8 bit)" if self.stretch is None else f"{self.stretch[0]:g} to {self.stretch[1]:g}"
         lines = [
             f"{self.crowns:,} crowns on {self.hectares:,.2f} ha: {self.per_hectare:,.1f} per hectare, "
@@ -116,6 +119,8 @@ class Summary:
             f"time       {self.seconds:.1f} s, {self.megapixels_per_s:.1f} megapixels/s, "
             f"{self.network_s:.1f} s in the network",
         ]
+        if self.setting != "treedet":
+            lines.append(f"setting    {self.setting}: its windows, enlargement, suppression and caps; whole pixels")
         if self.min_p is not None:
             lines.append(f"attributes left empty below a probability of {self.min_p:g}")
         if self.filters:

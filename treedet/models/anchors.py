@@ -24,22 +24,29 @@ RUN = 24
 def base_anchors(spec: ModelSpec, level_index: int) -> Tensor:
     """Return the anchors of one level around the origin: float32 ``[A, 4]`` in pixels, ratio first, then size."""
     sizes = torch.tensor(spec.anchor_sizes_m[level_index]) / spec.gsd
+    if spec.anchor_rounding:
+        # Metres over metres per pixel is seldom whole; half of 101 px must not be rounded as half of 101.00001 px.
+        sizes = (sizes * 1000).round() / 1000
     ratios = torch.tensor(spec.anchor_ratios).sqrt()
     height = (ratios[:, None] * sizes[None, :]).reshape(-1)
     width = (sizes[None, :] / ratios[:, None]).reshape(-1)
-    return torch.stack([-width, -height, width, height], dim=1) / 2
+    anchors = torch.stack([-width, -height, width, height], dim=1) / 2
+    return anchors.round() if spec.anchor_rounding else anchors
 
 
-def anchor_boxes(spec: ModelSpec, height: int, width: int) -> Tensor:
+def anchor_boxes(spec: ModelSpec, height: int, width: int, *, spread: bool = False) -> Tensor:
     """Return all anchors of a window.
 
     A location's centre is at ``index * stride`` pixels, as in torchvision: that is where the receptive field of a
-    ResNet's strided convolutions lies.
+    ResNet's strided convolutions lies. In windows that are no multiple of the largest stride torchvision spreads the
+    locations of a level over the window instead, in whole pixels rounded down: of 13 in 800 px each is 61 px from the
+    next, though the features are 64 px apart.
 
     Args:
         spec: Levels and anchor sizes.
-        height: Height of the window in pixels, a multiple of the largest stride.
+        height: Height of the window in pixels, a multiple of the largest stride unless ``spread``.
         width: Width of the window in pixels, likewise.
+        spread: Place the locations as torchvision does.
 
     Returns:
         Float32 ``[M, 4]``, pixels; levels finest first, locations row by row, anchors fastest.
@@ -47,8 +54,9 @@ def anchor_boxes(spec: ModelSpec, height: int, width: int) -> Tensor:
     boxes = []
     for index, level in enumerate(spec.levels):
         stride = 2**level
-        x = torch.arange(math.ceil(width / stride)) * stride
-        y = torch.arange(math.ceil(height / stride)) * stride
+        columns, rows = math.ceil(width / stride), math.ceil(height / stride)
+        x = torch.arange(columns) * (width // columns if spread else stride)
+        y = torch.arange(rows) * (height // rows if spread else stride)
         yy, xx = torch.meshgrid(y, x, indexing="ij")
         centres = torch.stack([xx, yy, xx, yy], dim=-1).reshape(-1, 1, 4).float()
         boxes.append((centres + base_anchors(spec, index)).reshape(-1, 4))

@@ -23,8 +23,8 @@ VERSION = 1
 def save(path: str | Path, spec: ModelSpec, tensors: Mapping[str, Tensor], *, overwrite: bool = False) -> None:
     """Write a model file, first under a temporary name.
 
-    Convolution weights are stored in half precision; biases and normalisation statistics, which need the range, in
-    single precision.
+    Convolution weights are stored in half precision unless the spec's precision is ``fp32``; biases and
+    normalisation statistics, which need the range, in single precision.
 
     Raises:
         OutputError: The file exists and ``overwrite`` is off, or it can not be written.
@@ -34,7 +34,10 @@ def save(path: str | Path, spec: ModelSpec, tensors: Mapping[str, Tensor], *, ov
         raise OutputError(f"{path} exists; give another name, or overwrite=True (--overwrite)")
     if not path.parent.is_dir():
         raise OutputError(f"folder {path.parent} does not exist; make it first")
-    stored = {k: v.to(torch.float16 if v.ndim > 1 else torch.float32).contiguous() for k, v in tensors.items()}
+    halved = spec.precision != "fp32"
+    stored = {
+        k: v.to(torch.float16 if halved and v.ndim > 1 else torch.float32).contiguous() for k, v in tensors.items()
+    }
     metadata = {"format": FORMAT, "format_version": str(VERSION), "spec": json.dumps(spec.to_dict())}
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

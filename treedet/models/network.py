@@ -43,6 +43,11 @@ class NetworkDetector:
         self._anchors = lru_cache(maxsize=4)(lambda height, width: anchor_boxes(spec, height, width))
 
     @property
+    def backend(self) -> Backend:
+        """The engine it runs on."""
+        return self._backend
+
+    @property
     def spec(self) -> ModelSpec:
         """What the model is and how it is to be used."""
         return self._spec

@@ -24,6 +24,8 @@ class TilingConfig:
         window_px: Largest side of a window, in pixels of the model grid; a multiple of ``multiple``.
         overlap_px: Pixels that neighbouring windows share at least; should exceed the widest crown.
         multiple: Sides are multiples of this: the largest stride of the network.
+        steady: Every window is ``window_px`` wide and exactly ``overlap_px`` from the next, but for the last, which
+            ends at the edge: how other tools place windows. Otherwise they are spread evenly.
 
     Raises:
         ConfigError: A value is out of range.
@@ -32,6 +34,7 @@ class TilingConfig:
     window_px: int = 1536
     overlap_px: int = 256
     multiple: int = 64
+    steady: bool = False
 
     def __post_init__(self) -> None:
         if self.multiple < 1:
@@ -100,8 +103,8 @@ def plan_tiles(grid: Grid, config: TilingConfig | None = None, *, aoi: BaseGeome
     """Cover a grid with windows of equal size.
 
     The fewest windows of at most ``window_px`` are used, and their side is then the smallest that still covers the
-    axis, so little is read twice. The last one ends at the grid's edge. A grid smaller than a window gives one
-    window of the grid's own extent.
+    axis, so little is read twice; ``steady`` ones keep their size instead. The last one ends at the grid's edge. A
+    grid smaller than a window gives one window of the grid's own extent.
 
     Args:
         grid: The model grid.
@@ -137,6 +140,10 @@ def _spread(size: int, config: TilingConfig) -> tuple[int, npt.NDArray[np.int64]
     if size <= config.window_px:
         return size, np.zeros(1, dtype=np.int64)
     overlap, multiple = config.overlap_px, config.multiple
+    if config.steady:
+        last = size - config.window_px
+        starts = np.arange(0, last + 1, config.window_px - overlap, dtype=np.int64)
+        return config.window_px, starts if starts[-1] == last else np.append(starts, last)
     n = math.ceil((size - overlap) / (config.window_px - overlap))
     needed = math.ceil((size + (n - 1) * overlap) / n)
     side = math.ceil(needed / multiple) * multiple

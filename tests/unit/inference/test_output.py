@@ -135,7 +135,7 @@ def test_the_ledger_counts_what_is_kept_and_doubts_what_was_found():
         job = SimpleNamespace(plan=plan, merge=MergeConfig(), threshold=0.3)
         identity = {"model": "blobs", "device": "cpu", "precision": "exact"}
         setup = SimpleNamespace(
-            job=job, raster=raster, crs=None, identity=identity, mode="adapt", options=PredictOptions()
+            job=job, raster=raster, crs=None, identity=identity, mode="adapt", options=PredictOptions(), seen_gsd=0.1
         )
         return ledger.summary(setup, name="m", output="", filters="", extra_s=0.0)
 

@@ -77,3 +77,10 @@ def test_to_dict_tells_plans_apart():
 def test_senseless_sizes_are_refused(values):
     with pytest.raises(ConfigError):
         TilingConfig(**values)
+
+
+def test_steady_windows_keep_their_size_and_step_but_for_the_last() -> None:
+    plan = plan_tiles(grid(1000, 390), TilingConfig(400, 20, multiple=1, steady=True))
+    assert (plan.width, plan.height) == (400, 390)
+    assert plan.lefts == (0, 380, 600)
+    assert plan_tiles(grid(780, 400), TilingConfig(400, 20, multiple=1, steady=True)).lefts == (0, 380)

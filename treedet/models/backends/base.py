@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
 from treedet.models.trunk import TrunkOutput
+
+Pixels: TypeAlias = npt.NDArray[np.uint8] | npt.NDArray[np.float32]
 
 
 class Backend(Protocol):
@@ -23,11 +25,12 @@ class Backend(Protocol):
     def precision(self) -> str:
         """``fp32`` or ``bf16``."""
 
-    def trunk(self, pixels: npt.NDArray[np.uint8]) -> TrunkOutput:
+    def trunk(self, pixels: Pixels) -> TrunkOutput:
         """Run a batch.
 
         Args:
-            pixels: Uint8 ``[B, C, H, W]``, sides a multiple of the largest stride.
+            pixels: Uint8 ``[B, C, H, W]``, sides a multiple of the largest stride. Windows enlarged beforehand, as
+                the tools that weights are imported from do, come as float32 on the same scale of 0 to 255.
         """
 
     def attributes(

@@ -6,12 +6,11 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from treedet.errors import BackendUnavailableError
+from treedet.models.backends.base import Pixels
 from treedet.models.build import fold_normalisation
 from treedet.models.trunk import Trunk, TrunkOutput
 
@@ -51,8 +50,8 @@ class EagerBackend:
         """``fp32`` or ``bf16``."""
         return self._precision
 
-    def trunk(self, pixels: npt.NDArray[np.uint8]) -> TrunkOutput:
-        """Run a batch of uint8 ``[B, C, H, W]``."""
+    def trunk(self, pixels: Pixels) -> TrunkOutput:
+        """Run a batch ``[B, C, H, W]``; see :class:`treedet.models.backends.base.Backend`."""
         with torch.inference_mode():
             out: TrunkOutput = self._network(torch.from_numpy(pixels).to(self._device))
             return out

@@ -1,0 +1,147 @@
+"""The same weights in DeepForest and in treedet: are the crowns the same, and how long does each take?
+
+Run with ``python tests/benchmarks/deepforest_parity.py``. Weights are random, their last layers set so that windows
+hold 50 to 300 detections; they travel as a hub folder to DeepForest 2.1, which runs ``predict_tile`` in an
+environment of its own, writes them as a Lightning checkpoint, and that is imported. ``--size`` takes a smaller
+raster and then writes nothing unless ``--results`` says where.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from machine import ROOT, commit, machine, versions
+from peer import OFFLINE, deepforest_python
+from processes import in_process
+from rasterio.transform import from_origin
+from safetensors.torch import save_file
+from scipy.optimize import linear_sum_assignment
+
+sys.path.insert(0, str(ROOT / "tests"))
+from retinanets import busy_retinanet, noise_window
+
+from treedet.compat.deepforest import import_deepforest
+from treedet.compat.difference import difference
+
+CACHE = Path.home() / ".cache" / "treedet-benchmarks"
+RESULTS = Path(__file__).parent / "results"
+FULL = 2000
+PER_WINDOW = (50, 300)
+
+
+def write_inputs(folder: Path, size: int) -> Path:
+    """Write a raster of ``size`` pixels a side and, as a hub folder, weights that find something in it."""
+    pixels = noise_window(size, blobs=round(size / 400))
+    profile = {"driver": "GTiff", "width": size, "height": size, "count": 3, "dtype": "uint8", "crs": "EPSG:32632"}
+    with rasterio.open(folder / "raster.tif", "w", transform=from_origin(5e5, 5.4e6, 0.1, 0.1), **profile) as file:
+        file.write(pixels)
+    hub = folder / "hub"
+    hub.mkdir()
+    network = busy_retinanet(np.ascontiguousarray(pixels[:, :400, :400]))
+    save_file({name: value.contiguous() for name, value in network.state_dict().items()}, hub / "model.safetensors")
+    config = {"num_classes": 1, "nms_thresh": 0.05, "score_thresh": 0.1, "label_dict": {"Tree": 0}}
+    (hub / "config.json").write_text(json.dumps(config))
+    return hub
+
+
+def agreement(theirs: np.ndarray, ours: np.ndarray) -> dict[str, Any]:
+    """Say how many boxes ``[N, 5]`` with scores are the same within a pixel, and how far the others are off."""
+    if not len(theirs) or not len(ours):
+        return {"same_within_1_px": 0, "largest_px": None, "largest_score": None}
+    apart = np.abs(theirs[:, None, :4] - ours[None, :, :4]).max(axis=2)
+    i, j = linear_sum_assignment(np.minimum(apart, 100))
+    close = apart[i, j] <= 1
+    return {
+        "same_within_1_px": int(close.sum()),
+        "identical": int((apart[i, j] == 0).sum()),
+        "largest_px": float(apart[i, j][close].max(initial=0)),
+        "largest_score": float(np.abs(theirs[i, 4] - ours[j, 4])[close].max(initial=0)),
+    }
+
+
+def measure(folder: Path, size: int, cache: Path) -> dict[str, Any]:
+    """Run all of it and return the figures."""
+    hub, raster, checkpoint = write_inputs(folder, size), folder / "raster.tif", folder / "weights.ckpt"
+    theirs = in_process(
+        "predict_weights",
+        python=deepforest_python(cache),
+        script="deepforest_worker.py",
+        env=OFFLINE,
+        raster=str(raster),
+        weights=str(hub),
+        checkpoint=str(checkpoint),
+    )
+    low, high = PER_WINDOW
+    if not low <= min(theirs["windows"]) <= max(theirs["windows"]) <= high:
+        raise SystemExit(f"windows hold {theirs['windows']} detections, {low} to {high} were wanted")
+    boxes = np.array(theirs["boxes"])
+    imported = import_deepforest(checkpoint)
+    imported.save(folder / "imported.safetensors")
+    figures: dict[str, Any] = {
+        "report": imported.report.lines(),
+        "deepforest": {k: v for k, v in theirs.items() if k not in ("boxes", "labels")} | {"crowns": len(boxes)},
+    }
+    runs: dict[str, np.ndarray] = {}
+    for name, setting, precision in (
+        ("original fp32", "original", "auto"),
+        ("original bf16", "original", "bf16"),
+        ("treedet fp32", "treedet", "auto"),
+    ):
+        found = in_process(
+            "imported",
+            raster=str(raster),
+            model=str(folder / "imported.safetensors"),
+            setting=setting,
+            precision=precision,
+        )
+        runs[name] = np.array(found.pop("boxes")).reshape(-1, 5)
+        figures[name] = found | {"times_as_fast": round(theirs["wall_s"] / found["wall_s"], 2)}
+    for name in ("original fp32", "original bf16"):
+        figures[name] |= agreement(boxes, runs[name])
+    counted = difference(runs["original fp32"][:, :4], runs["original bf16"][:, :4])
+    figures["original bf16"]["matched_at_iou_0.8"] = counted.same / max(counted.first, 1)
+    figures["treedet fp32"]["difference"] = vars(difference(boxes[:, :4], runs["treedet fp32"][:, :4]))
+    return figures
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure, print and keep the result."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--size", type=int, default=FULL, help="pixels a side of the raster")
+    parser.add_argument("--cache", type=Path, default=CACHE, help="folder for DeepForest's environment")
+    parser.add_argument("--results", type=Path, help="folder to write the result to")
+    asked = parser.parse_args(arguments)
+    before = round(os.getloadavg()[0], 2)
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory(prefix="treedet-parity-") as folder:
+        figures = measure(Path(folder), asked.size, asked.cache)
+    answer = {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": commit(),
+        "machine": machine(),
+        "versions": versions(),
+        "load_before": before,
+        "size": asked.size,
+        "seconds": round(time.perf_counter() - started),
+        "figures": figures,
+    }
+    text = json.dumps(answer, indent=1)
+    print(text)
+    target = asked.results or (RESULTS if asked.size == FULL else None)
+    if target is not None:
+        (target / "deepforest_parity.json").write_text(text + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,1 @@
+"""What people who come from other tools bring along."""
