@@ -137,7 +137,8 @@ class Ledger:
         self._found.add(found)
         self._kept.add(kept)
         self.crowns += len(kept)
-        self._facts += facts
+        # Without the ground, which would grow with the raster.
+        self._facts += RowFacts(**facts.figures)  # type: ignore[arg-type]
         self._cover.add(kept.boxes)
         self._cut += int(kept.cut.sum())
         widest = widest_cut_m(kept, self._plan)
