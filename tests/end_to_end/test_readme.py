@@ -21,6 +21,7 @@ WRITTEN = {
     "fine-tuning.md": {"stand.safetensors"},
     "evaluation.md": {"report"},
     "attributes.md": set(),
+    "zones.md": {"crowns.gpkg", "crowns-zones.gpkg"},
 }
 """Files that the example of each page leaves behind."""
 

@@ -46,6 +46,7 @@ def test_flags_and_lists_are_options_of_some_command():
         ["compare", "a", "b"],
         ["calibrate", "a", "b", "c"],
         ["match", "a", "b", "c"],
+        ["summarise", "a", "b"],
         ["inspect", "a"],
     ]
     assert [command[0] for command in commands] == list(COMMANDS)

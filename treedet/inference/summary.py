@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from treedet.inference.tally import ClassRow, table_lines
+from treedet.inference.zone_facts import ZoneFacts
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class Summary:
         min_p: Least probability of an attribute, or None.
         classes: Crowns by class, for the label where it has several classes and for each attribute.
         cautions: What to doubt about the result.
+        zones: How crowns fell into zones; None where nothing was counted by them.
     """
 
     source: str
@@ -85,6 +87,7 @@ class Summary:
     min_p: float | None = None
     classes: Mapping[str, tuple[ClassRow, ...]] = field(default_factory=dict)
     cautions: tuple[str, ...] = ()
+    zones: ZoneFacts | None = None
 
     @property
     def per_hectare(self) -> float:
@@ -129,6 +132,8 @@ class Summary:
             lines.append(f"cut        {self.cut:,} pieces at window edges that the next window did not confirm")
         for name, rows in self.classes.items():
             lines += table_lines(name, rows)
+        if self.zones is not None:
+            lines.append(f"zones      {self.zones.line}")
         if self.output:
             lines.append(f"written    {self.output} ({self.crs})")
         return lines

@@ -31,13 +31,13 @@ class ZoneCrowns:
         centres: Float64 ``[N, 2]``.
         ellipses: Float64 ``[N, 5]``; see :func:`treedet.core.scanlines.ellipses_of_axes`.
         diameters: Float ``[N]``, metres.
-        names: For the label and each attribute, object ``[N]`` of names or None.
+        names: For the label and each attribute, categorical ``[N]`` of names, null for none.
     """
 
     centres: npt.NDArray[np.float64]
     ellipses: npt.NDArray[np.float64]
     diameters: npt.NDArray[np.floating[Any]]
-    names: Mapping[str, pd.Categorical[str]] = field(default_factory=dict)
+    names: Mapping[str, pd.Categorical[Any]] = field(default_factory=dict)
 
 
 class ZoneTally:
@@ -50,6 +50,8 @@ class ZoneTally:
         m2: Square metres of ground per square unit, float64 ``[Z]`` or one number.
         line: Distance of the lines that ground is measured along, in units.
         area: Where crowns were looked for, in the same coordinates; None for everywhere.
+        extent: ``(xmin, ymin, xmax, ymax)`` beyond which there are neither crowns nor valid ground, so that nothing
+            is measured there; None where that is not known.
         classes: Names that are known before, by column, so that they have a share even where nothing is.
     """
 
@@ -60,6 +62,7 @@ class ZoneTally:
         m2: npt.NDArray[np.float64] | float,
         line: float,
         area: shapely.Geometry | None = None,
+        extent: tuple[float, float, float, float] | None = None,
         classes: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self._zones = zones
@@ -67,7 +70,10 @@ class ZoneTally:
         whole = zones.polygons
         seen = whole if area is None else np.asarray(shapely.intersection(whole, area), dtype=object)
         self._zone_ha, self._seen_ha = shapely.area(whole) * self._ha, shapely.area(seen) * self._ha
-        self._ground = ZoneGround(_polygonal(seen), line=line)
+        near = _polygonal(_clipped(seen, extent))
+        self._near_ha = shapely.area(near) * self._ha
+        self._has_valid = False
+        self._ground = ZoneGround(near, line=line)
         self._crowns = np.zeros(len(zones), np.int64)
         self._diameters = Diameters(len(zones))
         self._counts = {
@@ -105,22 +111,24 @@ class ZoneTally:
 
     def add_valid(self, rectangles: npt.NDArray[np.float64]) -> None:
         """Take valid ground as rectangles ``[M, 4]`` that do not overlap; without any call all ground is valid."""
+        self._has_valid = True
         self._ground.add_valid(rectangles)
 
     def table(self) -> pd.DataFrame:
         """Return one row per zone with :data:`COLUMNS` and the shares of classes; null where nothing can be said."""
         valid, cover = self._ground.measure()
-        hectares = self._seen_ha * valid
+        hectares = self._near_ha * valid if self._has_valid else self._seen_ha
+        covered = self._near_ha * valid * cover
         crowns = self._crowns.astype(np.float64)
         per_ha = np.divide(crowns, hectares, out=np.full(len(crowns), np.nan), where=hectares > 0)
         quantiles = self._diameters.quantiles(list(QUANTILES.values()))
         values: dict[str, Any] = {
-            "zone_id": self._zones.ids,
+            "zone_id": self._zones.ids.tolist(),
             "zone_ha": self._zone_ha,
             "hectares": hectares,
             "crowns": self._crowns,
             "per_ha": per_ha,
-            "cover": np.where(hectares > 0, cover, np.nan),
+            "cover": np.divide(covered, hectares, out=np.full(len(crowns), np.nan), where=hectares > 0),
             "diam_mean": self._diameters.mean(),
             **dict(zip(QUANTILES, quantiles.T, strict=True)),
         }
@@ -144,6 +152,19 @@ def _by_share(counts: Mapping[str, Mapping[str, npt.NDArray[np.int64]]]) -> dict
         for name, count in by.items():
             alone = spelled.count(name.casefold()) == 1
             found[f"{SHARE}{name}" if alone else f"{SHARE}{column}_{name}"] = count
+    return found
+
+
+def _clipped(
+    geometries: npt.NDArray[np.object_], extent: tuple[float, float, float, float] | None
+) -> npt.NDArray[np.object_]:
+    """Return what lies in an extent; what does so whole is left as it is."""
+    if extent is None:
+        return geometries
+    bounds = shapely.bounds(geometries)
+    whole = (bounds[:, :2] >= extent[:2]).all(axis=1) & (bounds[:, 2:] <= extent[2:]).all(axis=1)
+    found = geometries.copy()
+    found[~whole] = shapely.intersection(geometries[~whole], shapely.box(*extent))
     return found
 
 

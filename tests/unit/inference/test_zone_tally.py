@@ -113,6 +113,21 @@ def test_nodata_and_the_area_looked_at_are_taken_off():
     np.testing.assert_allclose(table["cover"], shapely.area(under) / shapely.area(seen), rtol=5e-3)
 
 
+def test_nothing_is_measured_where_nothing_can_be():
+    boxes, status = forest(600)
+    boxes = boxes[(boxes[:, 0] > 60) & (boxes[:, 2] < 140)]
+    status = status[: len(boxes)]
+    whole, _ = tallied(STANDS, boxes, status)
+    extent = (60.0, -10.0, 140.0, 210.0)
+    near, _ = tallied(STANDS, boxes, status, extent=extent)
+    pd.testing.assert_frame_equal(near, whole, rtol=2e-3)
+    valid = np.array([[60.0, 0, 140, 200]])
+    whole, _ = tallied(STANDS, boxes, status, valid=valid)
+    near, _ = tallied(STANDS, boxes, status, valid=valid, extent=extent)
+    pd.testing.assert_frame_equal(near, whole, rtol=2e-3)
+    assert (near["hectares"] < near["zone_ha"]).any()
+
+
 def test_a_grid_sums_up_to_the_whole():
     boxes, status = forest()
     grid = cells((0, 0, SIDE, SIDE), 20, crs=None, unit_m=1.0)
