@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from treedet.evaluation.report import Report
     from treedet.inference.detector import Detector, load
     from treedet.inference.options import PredictOptions
+    from treedet.inference.summarise import Summarised, summarise
     from treedet.inference.summary import Summary
+    from treedet.inference.zone_options import ZoneOptions
     from treedet.rasters.raster import Raster
     from treedet.training.config import TrainConfig
     from treedet.training.fine_tune import FineTuned, fine_tune
@@ -54,11 +56,13 @@ _HOME = {
     "Raster": "treedet.rasters.raster",
     "Recipe": "treedet.training.recipe",
     "Report": "treedet.evaluation.report",
+    "Summarised": "treedet.inference.summarise",
     "Summary": "treedet.inference.summary",
     "TrainConfig": "treedet.training.config",
     "TreedetError": "treedet.errors",
     "TreedetWarning": "treedet.errors",
     "TruthOptions": "treedet.vectors.truth",
+    "ZoneOptions": "treedet.inference.zone_options",
     "calibrate": "treedet.evaluation.calibrate",
     "compare": "treedet.evaluation.compare",
     "evaluate": "treedet.evaluation.evaluate",
@@ -70,6 +74,7 @@ _HOME = {
     "pair": "treedet.datasets.annotated",
     "paired_files": "treedet.evaluation.crown_files",
     "read_crowns": "treedet.vectors.annotations",
+    "summarise": "treedet.inference.summarise",
     "write_crowns": "treedet.vectors.writers",
 }
 
@@ -91,11 +96,13 @@ __all__ = [
     "Raster",
     "Recipe",
     "Report",
+    "Summarised",
     "Summary",
     "TrainConfig",
     "TreedetError",
     "TreedetWarning",
     "TruthOptions",
+    "ZoneOptions",
     "calibrate",
     "compare",
     "evaluate",
@@ -107,6 +114,7 @@ __all__ = [
     "pair",
     "paired_files",
     "read_crowns",
+    "summarise",
     "write_crowns",
 ]
 

@@ -20,6 +20,7 @@ from treedet.compat.options import ImportOptions
 from treedet.errors import ConfigError, TreedetError
 from treedet.evaluation.config import CalibrateConfig, EvaluateConfig, TruthReading
 from treedet.inference.options import PredictOptions
+from treedet.inference.zone_options import ZoneOptions
 from treedet.training.config import TrainConfig
 from treedet.training.options import TrainOptions
 from treedet.vectors.field_options import FieldOptions
@@ -30,6 +31,7 @@ def predict(
     output: str,
     *,
     options: PredictOptions,
+    zoning: ZoneOptions,
     model: str | None = None,
     device: str = "auto",
     precision: Literal["auto", "fp32", "bf16"] = "auto",
@@ -43,6 +45,7 @@ def predict(
         raster: The image: anything GDAL reads, of any size.
         output: File to write: .gpkg, .shp, .geojson, .parquet, .fgb, .csv or .json (COCO).
         options: What to look for.
+        zoning: Where crowns are counted.
         model: A treedet model file; by default the bundled model.
         device: auto, cpu, cuda or mps.
         precision: auto takes the model's own: fp32 for imported weights, else bf16 where the device computes it
@@ -61,6 +64,7 @@ def predict(
         resume=resume,
         overwrite=overwrite,
         look=not no_look,
+        zoning=zoning,
     )
 
 
@@ -228,6 +232,32 @@ def run_import(
     import_command.run(path, output, options, overwrite=overwrite)
 
 
+def run_summarise(
+    crowns: str,
+    output: str,
+    *,
+    zoning: ZoneOptions,
+    raster: str | None = None,
+    exclude: str | None = None,
+    gsd: float | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Count the crowns of a file by zones: crowns per hectare, canopy cover, diameters, shares of classes.
+
+    Args:
+        crowns: Crowns of treedet or any other tool.
+        output: Table to write: .gpkg, .shp, .geojson, .parquet, .fgb, or .csv without polygons.
+        zoning: Where crowns are counted.
+        raster: The image they were found on, to leave nodata out of the hectares.
+        exclude: Vector file with polygons, such as buildings, in which crowns are dropped.
+        gsd: Ground metres per pixel, where neither CRS nor file tells it.
+        overwrite: Replace an existing output.
+    """
+    from treedet.commands import summarise_command  # noqa: PLC0415 - --help must not load geopandas
+
+    summarise_command.run(crowns, output, zoning, raster=raster, exclude=exclude, gsd=gsd, overwrite=overwrite)
+
+
 def inspect(file: str, *, gsd: float | None = None, model: str | None = None) -> None:
     """Tell what a raster, a model file or a crowns file is, and what to do next.
 
@@ -258,13 +288,14 @@ class Command:
 # The parser looks a function up in the package by its name: run_evaluate() is not called evaluate(), since the
 # package has that too and would load torch for it.
 COMMANDS = {
-    "predict": Command(predict, {"options": PredictOptions}),
+    "predict": Command(predict, {"options": PredictOptions, "zoning": ZoneOptions}),
     "train": Command(train, {"options": TrainOptions, "config": TrainConfig}),
     "evaluate": Command(run_evaluate, {"reading": TruthReading, "config": EvaluateConfig}),
     "compare": Command(run_compare),
     "calibrate": Command(run_calibrate, {"reading": TruthReading, "config": CalibrateConfig}),
     "match": Command(match, {"options": FieldOptions}),
     "import": Command(run_import, {"options": ImportOptions}),
+    "summarise": Command(run_summarise, {"zoning": ZoneOptions}),
     "inspect": Command(inspect),
 }
 

@@ -22,6 +22,7 @@ WRITTEN = {
     "evaluation.md": {"report"},
     "attributes.md": set(),
     "from_deepforest.md": {"crowns.csv", "labels.json"},
+    "zones.md": {"crowns.gpkg", "crowns-zones.gpkg"},
 }
 """Files that the example of each page leaves behind."""
 

@@ -47,6 +47,7 @@ def test_flags_and_lists_are_options_of_some_command():
         ["calibrate", "a", "b", "c"],
         ["match", "a", "b", "c"],
         ["import", "deepforest", "a", "b"],
+        ["summarise", "a", "b"],
         ["inspect", "a"],
     ]
     assert [command[0] for command in commands] == list(COMMANDS)

@@ -19,6 +19,7 @@ from treedet.models import model_file
 from treedet.rasters.raster import Raster
 from treedet.rasters.tiling import plan_tiles
 from treedet.vectors.annotations import read_crowns
+from treedet.vectors.layers import is_parquet
 from treedet.vectors.writers import SUFFIXES
 
 PROBE_PX = 512
@@ -40,7 +41,7 @@ def describe(file: str, *, gsd: float | None, model: str | None) -> list[str]:
     suffix = Path(file).suffix.lower()
     if suffix == ".safetensors":
         return describe_model(file)
-    if suffix in SUFFIXES:
+    if suffix in SUFFIXES or is_parquet(Path(file)):
         return describe_crowns(file)
     return describe_raster(file, gsd=gsd, model=model)
 

@@ -11,6 +11,8 @@ from treedet.display.look import LookSheet
 from treedet.inference.detector import load as load_detector
 from treedet.inference.options import PredictOptions
 from treedet.inference.summary import Summary
+from treedet.inference.zone_options import ZoneOptions
+from treedet.inference.zone_run import check_zones
 from treedet.models.backends.allocator import keep_memory
 from treedet.models.backends.eager import Precision
 from treedet.vectors.crowns_writer import refuse_existing
@@ -41,6 +43,7 @@ def run(
     resume: bool,
     overwrite: bool,
     look: bool,
+    zoning: ZoneOptions | None = None,
 ) -> Summary:
     """Predict to a file, showing progress, and print the summary.
 
@@ -49,7 +52,8 @@ def run(
     """
     picture = Path(output).with_name(Path(output).stem + "-look.png")
     # Before the model is loaded, which takes a while.
-    check_target(output, overwrite=overwrite)
+    check_target(output, overwrite=overwrite, partition=options.partition)
+    check_zones(zoning, output, overwrite=overwrite)
     if look and not overwrite:
         refuse_existing(picture)
     keep_memory()
@@ -62,6 +66,7 @@ def run(
             options,
             resume=resume,
             overwrite=overwrite,
+            zoning=zoning,
             watch=bar.show,
             observer=sheet,
         )

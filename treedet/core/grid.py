@@ -218,7 +218,7 @@ def metres_per_unit(crs: pyproj.CRS, x: float, y: float) -> tuple[float, float]:
     >>> round(wide), round(high)
     (55800, 111412)
     """
-    unit = _axis_unit(crs)
+    unit = axis_unit(crs)
     if crs.is_geographic:
         geod = crs.get_geod() or pyproj.Geod(ellps="WGS84")
         degrees = math.degrees(unit)
@@ -243,7 +243,11 @@ def metres_per_unit(crs: pyproj.CRS, x: float, y: float) -> tuple[float, float]:
     return unit / along, unit / down
 
 
-def _axis_unit(crs: pyproj.CRS) -> float:
-    """Metres (or radians, for geographic CRSs) per unit of the first axis."""
+def axis_unit(crs: pyproj.CRS) -> float:
+    """Return metres (or radians, for geographic CRSs) per unit of the first axis.
+
+    >>> round(axis_unit(pyproj.CRS(2263)), 4)
+    0.3048
+    """
     axes = crs.axis_info or (crs.sub_crs_list[0].axis_info if crs.sub_crs_list else [])
     return float(axes[0].unit_conversion_factor) if axes else 1.0

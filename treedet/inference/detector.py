@@ -31,6 +31,8 @@ from treedet.inference.pipeline import Progress, run
 from treedet.inference.setup import Setup, prepare
 from treedet.inference.summary import Summary
 from treedet.inference.tally import ClassTally
+from treedet.inference.zone_options import ZoneOptions
+from treedet.inference.zone_run import check_zones, counted_by
 from treedet.models import model_file
 from treedet.models.backends.eager import EagerBackend, Precision
 from treedet.models.base import WindowDetector
@@ -144,6 +146,7 @@ class Detector:
         *,
         resume: bool = False,
         overwrite: bool = False,
+        zoning: ZoneOptions | None = None,
         watch: Watch | None = None,
         observer: Observer | None = None,
         **changes: Any,  # noqa: ANN401 - the fields of PredictOptions, checked there
@@ -156,6 +159,7 @@ class Detector:
             options: What to look for.
             resume: Go on with an interrupted run.
             overwrite: Replace an existing output.
+            zoning: Polygons or cells to count crowns by, in a second table beside the output (``OUTPUT-zones``).
             watch: Called after each batch of windows.
             observer: Sees the raster and the crowns, to draw them for example.
             changes: Options by name, such as ``gsd=0.1``.
@@ -165,13 +169,18 @@ class Detector:
         """
         options = (options or PredictOptions()).but(changes)
         output = Path(output)
-        check_target(output, overwrite=overwrite, schema=self.spec.labels)
+        check_target(output, overwrite=overwrite, schema=self.spec.labels, partition=options.partition)
         filters = Filters(options, self.spec)
         check_names(filters.probabilities, output)
         colour_by = coloured_by(self.spec.labels.attributes, options.colour_by)
-        write_options = WriteOptions(overwrite=overwrite, shape=options.shape, colour_by=colour_by)
+        write_options = WriteOptions(overwrite, options.shape, colour_by=colour_by, partition=options.partition)
+        check_zones(zoning, output, overwrite=overwrite)
         model = self._model_for(options)
-        with prepare(str(raster), model, options) as setup, RunFolder(output) as folder:
+        with (
+            prepare(str(raster), model, options) as setup,
+            counted_by(zoning, setup, output, labels=self.spec.labels, overwrite=overwrite) as zones,
+            RunFolder(output) as folder,
+        ):
             if observer is not None:
                 observer.begin(setup.raster, setup.job.aoi, setup.job.plan.grid)
             first = folder.start(setup.fingerprint, resume=resume)
@@ -191,6 +200,8 @@ class Detector:
                     # A part without rows may be the only one, and then tells the file its columns.
                     first_part = not ledger.crowns
                     ledger.add(part, kept, facts)
+                    if zones is not None:
+                        zones.add(kept, facts.ground)
                     if len(table) or first_part:
                         writer.append(table, native_boxes(kept.boxes, setup))
                     if observer is not None:
@@ -198,6 +209,8 @@ class Detector:
                 writing = time.perf_counter() - started
                 summary = self._summary(ledger, setup, output, filters, extra_s=writing)
                 writer.finish(summary.to_dict())
+            if zones is not None:
+                summary = replace(summary, zones=zones.write())
             folder.remove()
             _warn_cut(summary.cure_m, setup)
             _warn_dead(summary.cautions)

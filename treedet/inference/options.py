@@ -19,6 +19,8 @@ class PredictOptions:
         bands: Bands for red, green and blue, counted from 1; by default chosen by colour interpretation.
         stretch: Values that become 0 and 255 in rasters of more than 8 bits; default 1st to 99th percentile.
         aoi: Vector file with the polygons in which crowns are wanted.
+        exclude: Vector file with polygons, such as buildings, in which crowns are dropped: those whose centre lies in
+            one.
         score_threshold: A number from 0 to 1, or one of the model's operating points.
         coarse: How imagery coarser than the model's GSD is read: adapt resamples to it, native does not, auto follows
             what was better on validation.
@@ -32,6 +34,7 @@ class PredictOptions:
             probability stays. It changes no crown.
         probabilities: Add the probability of every class of every attribute, in columns p_CLASS.
         shape: Geometry written: box, ellipse or point.
+        partition: Write a folder of GeoParquet files, one for each raster (source) or each square kilometre (cell).
         colour_by: What colours the look sheet and the style in a GeoPackage: an attribute, or label; by default
             status, else species, else any other attribute.
         batch_size: Windows given to the network at once; by default 1 on a CPU and 4 on a GPU.
@@ -42,6 +45,7 @@ class PredictOptions:
     bands: tuple[int, ...] | None = None
     stretch: tuple[float, float] | None = None
     aoi: str | None = None
+    exclude: str | None = None
     score_threshold: float | str | None = None
     coarse: Literal["auto", "adapt", "native"] = "auto"
     setting: Setting = "treedet"
@@ -51,6 +55,7 @@ class PredictOptions:
     min_p: float | None = None
     probabilities: bool = False
     shape: Literal["box", "ellipse", "point"] = "box"
+    partition: Literal["source", "cell"] | None = None
     colour_by: str | None = None
     batch_size: int | None = None
     readers: int = 2
@@ -58,6 +63,8 @@ class PredictOptions:
     def __post_init__(self) -> None:
         if self.shape not in ("box", "ellipse", "point"):
             raise ConfigError(f"shape {self.shape!r} is unknown; accepted are box, ellipse, point")
+        if self.partition not in (None, "source", "cell"):
+            raise ConfigError(f"partition {self.partition!r} is unknown; accepted are source, cell")
         if self.coarse not in ("auto", "adapt", "native"):
             raise ConfigError(f"coarse {self.coarse!r} is unknown; accepted are auto, adapt, native")
         if self.setting not in ("treedet", "original"):

@@ -8,6 +8,7 @@ from importlib.metadata import version
 import geopandas as gpd
 import numpy as np
 import numpy.typing as npt
+import shapely
 
 from treedet.core import crowns as crowns_table
 from treedet.core.crowns import CrownArrays
@@ -44,6 +45,7 @@ class Filters:
     def __init__(self, options: PredictOptions, spec: ModelSpec) -> None:
         self._where = options.where
         self._least = options.min_diameter
+        self._exclude = options.exclude
         self._labels = spec.labels
         self._min_p = options.min_p
         # Names of the columns of probabilities, refused here if they would be there twice.
@@ -58,7 +60,8 @@ class Filters:
     def text(self) -> str:
         """The conditions in words; empty where there are none."""
         least = f"diameter_m >= {self._least:g}" if self._least is not None else None
-        return " and ".join(part for part in (self._where, least) if part)
+        outside = f"not in {self._exclude}" if self._exclude is not None else None
+        return " and ".join(part for part in (self._where, least, outside) if part)
 
     def keep(self, table: gpd.GeoDataFrame) -> npt.NDArray[np.bool_]:
         """Return which rows of a crowns table are kept, bool ``[N]``."""
@@ -85,6 +88,8 @@ class Filters:
         if not self.text:
             return part, every
         kept = self.keep(every)
+        if setup.excluded is not None:
+            kept &= ~np.asarray(shapely.contains_xy(setup.excluded, part.centres), dtype=bool)
         table = every[kept].reset_index(drop=True)
         table["crown_id"] = np.arange(first_id, first_id + len(table), dtype=np.int64)
         return part.take(kept), table
@@ -137,7 +142,8 @@ class Ledger:
         self._found.add(found)
         self._kept.add(kept)
         self.crowns += len(kept)
-        self._facts += facts
+        # Without the ground, which would grow with the raster.
+        self._facts += RowFacts(**facts.figures)  # type: ignore[arg-type]
         self._cover.add(kept.boxes)
         self._cut += int(kept.cut.sum())
         widest = widest_cut_m(kept, self._plan)

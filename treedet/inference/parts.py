@@ -11,7 +11,7 @@ import json
 import shutil
 import zipfile
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -22,9 +22,11 @@ import numpy.typing as npt
 from treedet.core.crowns import CrownArrays
 from treedet.errors import OutputError, ResumeMismatchError
 from treedet.inference.candidates import Candidates
+from treedet.inference.ground import no_ground
 
 ATTRIBUTE = "attribute:"
 FACT = "fact:"
+GROUND = "ground"
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ class RowFacts:
         valid_px: Valid pixels of the model grid inside the AOI, each counted once.
         seconds: Wall-clock seconds.
         network_s: Seconds of them in the detector.
+        ground: Int32 ``[M, 4]``: valid ground of the model grid as rectangles, each pixel in one at most; the AOI is
+            not regarded. See :func:`treedet.inference.ground.valid_rectangles`.
     """
 
     windows: int = 0
@@ -44,9 +48,16 @@ class RowFacts:
     valid_px: float = 0.0
     seconds: float = 0.0
     network_s: float = 0.0
+    ground: npt.NDArray[np.int32] = field(default_factory=no_ground, compare=False, repr=False)
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """Everything but the ground, by name."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != GROUND}
 
     def __add__(self, other: RowFacts) -> RowFacts:
-        return RowFacts(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+        sums = {name: value + getattr(other, name) for name, value in self.figures.items()}
+        return RowFacts(**sums, ground=np.concatenate([self.ground, other.ground]))
 
 
 class RunFolder:
@@ -128,8 +139,8 @@ class RunFolder:
         """
         try:
             _save(self._seam(row), _flat(open_))
-            figures = {FACT + name: np.float64(value) for name, value in asdict(facts).items()}
-            _save(self._part(row), {**_flat(closed), **figures})
+            figures = {FACT + name: np.float64(value) for name, value in facts.figures.items()}
+            _save(self._part(row), {**_flat(closed), **figures, FACT + GROUND: facts.ground})
             if row:
                 self._seam(row - 1).unlink(missing_ok=True)
         except OSError as error:
@@ -147,8 +158,9 @@ class RunFolder:
         """Yield crowns and figures of the finished rows, in order."""
         for row in range(self.done):
             values = _load(self._part(row))
-            figures = {f.name: values[FACT + f.name].item() for f in fields(RowFacts)}
-            yield CrownArrays(**_arguments(CrownArrays, values)), RowFacts(**figures)
+            figures = {name: values[FACT + name].item() for name in RowFacts().figures}
+            facts = RowFacts(**figures, ground=values[FACT + GROUND])
+            yield CrownArrays(**_arguments(CrownArrays, values)), facts
 
     def remove(self) -> None:
         """Delete the folder."""

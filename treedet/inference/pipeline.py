@@ -23,6 +23,7 @@ from treedet.core.crowns import CrownArrays
 from treedet.core.grid import Grid, Window
 from treedet.core.suppression import MergeConfig
 from treedet.inference.candidates import Candidates, concat, place
+from treedet.inference.ground import valid_rectangles
 from treedet.inference.merge import CrownMerger
 from treedet.inference.parts import RowFacts
 from treedet.models.base import WindowDetector
@@ -162,6 +163,8 @@ def _detect(batch: list[Tile], detector: WindowDetector, job: Job, row: int) -> 
     seen = [tile for tile in batch if not tile.is_empty]
     valid_px = sum(_valid_ground(tile, job) for tile in seen)
     facts = RowFacts(windows=len(batch), skipped=len(batch) - len(seen), valid_px=valid_px)
+    for tile in seen:
+        facts += RowFacts(ground=_valid_rectangles(tile, job.plan))
     if not seen:
         return no_candidates(detector), facts
     sides = [open_sides(tile.window.box, width=grid.width, height=grid.height) for tile in seen]
@@ -228,6 +231,12 @@ def _valid_within(inside: BaseGeometry, valid: npt.NDArray[np.bool_], core: Wind
     before = np.cumsum(valid, axis=1, dtype=np.int32)[row, column] - valid[row, column]
     reached = before + (x - column) * valid[row, column]
     return float((reached[:, 1] - reached[:, 0]).sum())
+
+
+def _valid_rectangles(tile: Tile, plan: TilePlan) -> npt.NDArray[np.int32]:
+    """Return the valid ground of a tile that no earlier tile of the plan has."""
+    core = _core(tile.window, plan)
+    return valid_rectangles(tile.valid[: core.height, : core.width], left=core.col, top=core.row, gsd=plan.grid.gsd_y)
 
 
 def _core(window: Window, plan: TilePlan) -> Window:

@@ -14,6 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pyproj
 import shapely
 import shapely.affinity
@@ -51,6 +52,7 @@ class Setup:
         identity: Digest of the model, device and precision.
         options: What the user asked for.
         original: The setting of the tool that the model was imported from, where it is followed.
+        excluded: Where crowns are dropped, in pixels of the model grid; None for nowhere.
     """
 
     raster: Raster
@@ -61,6 +63,7 @@ class Setup:
     identity: Mapping[str, str]
     options: PredictOptions
     original: OriginalSetting | None = None
+    excluded: BaseGeometry | None = None
 
     @property
     def seen_gsd(self) -> float:
@@ -137,7 +140,9 @@ def set_up(
         stream=StreamConfig(threads=options.readers),
     )
     fingerprint = _fingerprint(raster, job, model, mode)
-    return Setup(raster, job, mode, raster.source_crs, fingerprint, model.identity, options, original)
+    excluded = _excluded(options.exclude, raster, grid)
+    facts = raster.source_crs, fingerprint, model.identity, options
+    return Setup(raster, job, mode, *facts, original=original, excluded=excluded)
 
 
 def reading(grid: Grid, spec: ModelSpec, *, coarse: Literal["auto", "adapt", "native"] = "auto") -> Reading:
@@ -211,6 +216,20 @@ def _aoi(path: str | None, raster: Raster, grid: Grid) -> BaseGeometry | None:
     if path is None:
         return None
     return raster.area_on_grid(read_polygons(path, crs=raster.source_crs), grid, name=f"the AOI {path}")
+
+
+def _excluded(path: str | None, raster: Raster, grid: Grid) -> BaseGeometry | None:
+    """Read the polygons that crowns are dropped in and return those on the raster, in pixels of the model grid."""
+    if path is None:
+        return None
+    polygons = read_polygons(path, crs=raster.source_crs)
+    pixels = shapely.make_valid(raster.to_grid(np.array([polygons], dtype=object), grid)[0])
+    # A layer of buildings may be of a whole country, and a raster without one is nothing wrong.
+    inside: BaseGeometry = shapely.intersection(pixels, shapely.box(0, 0, grid.width, grid.height))
+    if inside.is_empty:
+        log.info("exclude %s: no polygon lies on %s, so nothing is dropped", path, raster.path)
+    shapely.prepare(inside)
+    return inside
 
 
 def _fingerprint(raster: Raster, job: Job, model: WindowDetector, mode: Reading) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from treedet.inference.tally import ClassRow, table_lines
+from treedet.inference.zone_facts import ZoneFacts
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class Summary:
         cautions: What to doubt about the result.
         setting: ``treedet``, or ``original`` and the name of the tool whose windows, enlargement, suppression and
             caps were followed.
+        zones: How crowns fell into zones; None where nothing was counted by them.
     """
 
     source: str
@@ -88,6 +90,7 @@ class Summary:
     classes: Mapping[str, tuple[ClassRow, ...]] = field(default_factory=dict)
     cautions: tuple[str, ...] = ()
     setting: str = "treedet"
+    zones: ZoneFacts | None = None
 
     @property
     def per_hectare(self) -> float:
@@ -134,6 +137,8 @@ class Summary:
             lines.append(f"cut        {self.cut:,} pieces at window edges that the next window did not confirm")
         for name, rows in self.classes.items():
             lines += table_lines(name, rows)
+        if self.zones is not None:
+            lines.append(f"zones      {self.zones.line}")
         if self.output:
             lines.append(f"written    {self.output} ({self.crs})")
         return lines

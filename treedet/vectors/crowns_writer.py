@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import geopandas as gpd
 import numpy as np
@@ -54,12 +54,15 @@ class WriteOptions:
         wkt: Add the geometry as well-known text to a CSV.
         colour_by: Column that colours the style in a GeoPackage; None for status, else species, else another
             attribute, else the label.
+        partition: Write a folder of GeoParquet with a file for each raster (``source``) or each square kilometre
+            (``cell``); None writes one file.
     """
 
     overwrite: bool = False
     shape: Shape = "box"
     wkt: bool = False
     colour_by: str | None = None
+    partition: Literal["source", "cell"] | None = None
 
     def __post_init__(self) -> None:
         check_shape(self.shape)

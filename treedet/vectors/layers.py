@@ -26,6 +26,8 @@ from treedet.vectors.gdal_writers import LAYER
 logger = logging.getLogger("treedet")
 
 PARQUET = (".parquet", ".geoparquet")
+METADATA_FILE = "_metadata"
+"""In a folder of GeoParquet: what all of its files hold, without the rows."""
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:
@@ -37,10 +39,11 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     if path.suffix.lower() == ".gpkg":
         with readable(path):
-            text = (pyogrio.read_info(path, layer=_first_layer(path)).get("layer_metadata") or {}).get(METADATA_KEY)
-    elif path.suffix.lower() in PARQUET:
+            text = (pyogrio.read_info(path, layer=first_layer(path)).get("layer_metadata") or {}).get(METADATA_KEY)
+    elif is_parquet(path):
         with readable(path):
-            text = (pq.read_metadata(path).metadata or {}).get(METADATA_KEY.encode())
+            file = path / METADATA_FILE if path.is_dir() else path
+            text = (pq.read_metadata(file).metadata or {}).get(METADATA_KEY.encode())
     else:
         sidecar = path.with_name(path.name + SIDECAR)
         text = sidecar.read_text(encoding="utf-8") if sidecar.exists() else None
@@ -89,9 +92,9 @@ def read_layer(path: Path, *, polygons: bool = False) -> gpd.GeoDataFrame:
     _require_shx(path)
     # Coordinates that are no numbers are found by whoever checks them.
     with readable(path), np.errstate(invalid="ignore"):
-        if path.suffix.lower() in PARQUET:
+        if is_parquet(path):
             return gpd.read_parquet(path)
-        table = pyogrio.read_dataframe(path, layer=_first_layer(path, polygons=polygons), use_arrow=True)
+        table = pyogrio.read_dataframe(path, layer=first_layer(path, polygons=polygons), use_arrow=True)
     if not isinstance(table, gpd.GeoDataFrame):
         raise CrownsError(f"{path} holds a table without geometries; accepted are vector files")
     return table
@@ -107,8 +110,13 @@ def _require_shx(path: Path) -> None:
     )
 
 
-def _first_layer(path: Path, *, polygons: bool = False) -> str | int:
-    """Name of the layer to read: ``crowns``, else the first with geometries (with polygons, if asked for)."""
+def is_parquet(path: Path) -> bool:
+    """Tell whether a path is GeoParquet: a file, or a folder of files beside a ``_metadata``."""
+    return path.suffix.lower() in PARQUET or (path / METADATA_FILE).is_file()
+
+
+def first_layer(path: Path, *, polygons: bool = False) -> str | int:
+    """Return the name of the layer to read: ``crowns``, else the first with geometries (or with polygons)."""
     layers = [(str(name), kind) for name, kind in pyogrio.list_layers(path) if kind is not None]
     wanted = [name for name, kind in layers if "Polygon" in kind] if polygons else []
     names = wanted or [name for name, _ in layers]

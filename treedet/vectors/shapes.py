@@ -41,6 +41,33 @@ def drawn(geometries: npt.NDArray[np.object_], shape: Shape) -> npt.NDArray[np.o
     return geometries
 
 
+def conjugate_axes(
+    geometries: npt.NDArray[np.object_], *, ellipses: bool = False
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return the ellipse of each crown by its centre and two half axes: ``centre + u cos t + v sin t``.
+
+    Args:
+        geometries: Object ``[N]``: boxes, other outlines (taken by their box), or points (without axes).
+        ellipses: Outlines were drawn by :func:`drawn` as ellipses, which are then found as they were.
+
+    Returns:
+        Centre, u and v, float64 ``[N, 2]`` each.
+
+    >>> [part.tolist() for part in conjugate_axes(np.array([shapely.box(0, 0, 4, 2)]))]
+    [[[2.0, 1.0]], [[0.0, 1.0]], [[-2.0, 0.0]]]
+    """
+    corners = box_corners(geometries)
+    centre = corners.mean(axis=1)
+    u = (corners[:, 1] + corners[:, 2] - corners[:, 0] - corners[:, 3]) / 4
+    v = (corners[:, 2] + corners[:, 3] - corners[:, 0] - corners[:, 1]) / 4
+    if ellipses:
+        as_drawn = shapely.get_num_coordinates(geometries) == SIDES + 1
+        points = shapely.get_coordinates(geometries[as_drawn]).reshape(-1, SIDES + 1, 2)[:, :SIDES]
+        centre[as_drawn] = points.mean(axis=1)
+        u[as_drawn], v[as_drawn] = points[:, 0] - centre[as_drawn], points[:, SIDES // 4] - centre[as_drawn]
+    return centre, u, v
+
+
 def box_corners(geometries: npt.NDArray[np.object_]) -> npt.NDArray[np.float64]:
     """Return the four corners of each crown's box, float64 ``[N, 4, 2]``, in the order of the ring.
 

@@ -32,6 +32,7 @@ from treedet.vectors.csv_table import CsvWriter
 from treedet.vectors.gdal_writers import GeoPackageWriter, ShapefileWriter, StagedWriter
 from treedet.vectors.geojson import GeoJSONWriter
 from treedet.vectors.geoparquet import GeoParquetWriter
+from treedet.vectors.partitions import Partition, PartitionedWriter, check_folder, check_partition
 from treedet.vectors.shapes import Shape
 
 __all__ = ["SUFFIXES", "CrownsWriter", "WriteOptions", "check_target", "open_writer", "write_area", "write_crowns"]
@@ -53,22 +54,30 @@ CHUNK_ROWS = 100_000
 GridOf: TypeAlias = Callable[[str], Grid]
 
 
-def check_target(path: str | Path, *, overwrite: bool, schema: LabelSchema | None = None) -> None:
+def check_target(
+    path: str | Path, *, overwrite: bool, schema: LabelSchema | None = None, partition: Partition | None = None
+) -> None:
     """Find out before any work whether an output can be written.
 
     Args:
         path: The output file.
         overwrite: Whether an existing file may be replaced.
         schema: Names of classes and attributes, to check that a Shapefile can hold their columns.
+        partition: Whether the output is a folder; see :class:`WriteOptions`.
 
     Raises:
         OutputError: The suffix names no format, the folder is missing, the file exists, or a column name is too
             long for a Shapefile.
     """
     path = Path(path)
+    check_partition(partition)
+    if partition is not None:
+        check_folder(path, overwrite=overwrite)
+        return
     if path.suffix.lower() not in WRITERS:
         raise OutputError(
-            f"{path}: suffix {path.suffix!r} names no format for crowns; accepted are {', '.join(SUFFIXES)}"
+            f"{path}: suffix {path.suffix!r} names no format for crowns; accepted are {', '.join(SUFFIXES)}, or a "
+            "folder with partition= (--partition source or cell)"
         )
     if not path.parent.is_dir():
         raise OutputError(f"can not write {path}: there is no folder {path.parent}; make it first")
@@ -101,12 +110,12 @@ def open_writer(
             leads to longitude and latitude.
     """
     options = options or WriteOptions()
-    check_target(path, overwrite=options.overwrite, schema=schema)
+    check_target(path, overwrite=options.overwrite, schema=schema, partition=options.partition)
     return _open(Target(Path(path), Layout.of_schema(schema), crs, raster_size, options))
 
 
 def _open(target: Target) -> CrownsWriter:
-    return WRITERS[target.suffix](target)
+    return (WRITERS[target.suffix] if target.options.partition is None else PartitionedWriter)(target)
 
 
 def write_crowns(
@@ -117,6 +126,7 @@ def write_crowns(
     shape: Shape = "box",
     metadata: Mapping[str, object] | None = None,
     grid_of: GridOf | None = None,
+    partition: Partition | None = None,
 ) -> None:
     """Write a whole crowns table to the format its suffix names.
 
@@ -128,13 +138,15 @@ def write_crowns(
         metadata: Facts to store with the crowns, JSON-able.
         grid_of: Returns the grid of the raster that a ``source`` names. CSV and COCO hold pixels; without it, and
             for crowns on a map, a CSV holds WKT instead and COCO is refused.
+        partition: Write a folder of GeoParquet with a file for each raster (``source``) or each square kilometre
+            (``cell``).
 
     Raises:
         OutputError: The file can not be written.
         MissingColumnError: A column of the contract is absent.
     """
     path = Path(path)
-    check_target(path, overwrite=overwrite)
+    check_target(path, overwrite=overwrite, partition=partition)
     layout = Layout.of_table(table)
     require(table, layout, where="the crowns table")
     check_names(list(layout.dtypes), path)
@@ -142,7 +154,7 @@ def write_crowns(
     if grid_of is not None:
         grids = {str(name): grid_of(str(name)) for name in table["source"].unique()}
         sizes = {name: (grid.width, grid.height) for name, grid in grids.items()}
-    options = WriteOptions(overwrite=overwrite, shape=shape)
+    options = WriteOptions(overwrite=overwrite, shape=shape, partition=partition)
     with _open(Target(path, layout, table.crs, sizes, options)) as writer:
         for part in _parts(table):
             writer.append(part, _pixel_boxes(part, grid_of))

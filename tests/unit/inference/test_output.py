@@ -78,7 +78,7 @@ def test_ids_run_on_over_parts_without_gaps():
 
 
 SETUP = SimpleNamespace(
-    job=SimpleNamespace(plan=SimpleNamespace(grid=GRID)), raster=SimpleNamespace(path="a"), crs=None
+    job=SimpleNamespace(plan=SimpleNamespace(grid=GRID)), raster=SimpleNamespace(path="a"), crs=None, excluded=None
 )
 
 
