@@ -53,8 +53,9 @@ class ZoneFacts:
         '5,000 crowns in 12 zones (2 without imagery), 3 in none, 2 in more than one and counted in each: z.gpkg'
         """
         bare = self.zones - self.grounded
+        within = f"{self.inside:,} crowns in {self.zones:,} zone" + ("s" if self.zones != 1 else "")
         parts = [
-            f"{self.inside:,} crowns in {self.zones:,} zones" + (f" ({bare:,} without imagery)" if bare else ""),
+            within + (f" ({bare:,} without imagery)" if bare else ""),
             *([f"{self.outside:,} in none"] if self.outside else []),
             *([f"{self.several:,} in more than one and counted in each"] if self.several else []),
         ]
