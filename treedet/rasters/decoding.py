@@ -86,10 +86,17 @@ class Source:
         return 3 if self.palette is not None else len(self.bands)
 
 
+RETRIES = 5
+"""How often a server that is busy or out of order is asked again; GDAL doubles the pause each time."""
+RETRY_PAUSE_S = 0.2
+
+
 def environment(cache_mb: int) -> Any:  # noqa: ANN401 -- rasterio is untyped
-    """Return the GDAL settings for reading: a capped block cache (by default 5 % of the machine's memory)."""
+    """Return the GDAL settings for reading: a capped block cache (else 5 % of the machine's memory), and retries."""
     # In bytes: rasterio hands an integer on as it is, where GDAL's own option would read 64 as MiB.
-    return rasterio.Env(GDAL_CACHEMAX=cache_mb * 2**20)
+    return rasterio.Env(
+        GDAL_CACHEMAX=cache_mb * 2**20, GDAL_HTTP_MAX_RETRY=RETRIES, GDAL_HTTP_RETRY_DELAY=RETRY_PAUSE_S
+    )
 
 
 def open_dataset(path: str, **options: Any) -> Any:  # noqa: ANN401 -- rasterio is untyped

@@ -15,6 +15,7 @@ log = logging.getLogger("treedet")
 SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".vrt", ".jp2")
 """Files of a folder that are taken for rasters."""
 LIST_SUFFIX = ".txt"
+OWN_PICTURES = ("-look.png",)
 
 
 def list_rasters(rasters: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[str]:
@@ -37,6 +38,19 @@ def list_rasters(rasters: str | os.PathLike[str] | Sequence[str | os.PathLike[st
     if not paths:
         raise UnreadableRasterError("no raster is given; give a file, a folder, a glob or a .txt list of paths")
     return paths
+
+
+def names_many(raster: str | os.PathLike[str]) -> bool:
+    """Tell whether a path stands for many rasters: a folder, a glob or a list.
+
+    >>> names_many("tiles/*.tif"), names_many("tile.tif")
+    (True, False)
+    """
+    text = os.fspath(raster)
+    path = Path(text)
+    if path.exists():
+        return path.is_dir() or path.suffix.lower() == LIST_SUFFIX
+    return not _is_remote(text) and glob.has_magic(text)
 
 
 def _expand(text: str) -> list[str]:
@@ -64,7 +78,9 @@ def _said(found: list[str], what: str, advice: str) -> list[str]:
 
 
 def _is_raster(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+    # What treedet draws beside its outputs is no raster of anybody's forest.
+    own = path.name.startswith(".") or path.name.endswith(OWN_PICTURES)
+    return path.suffix.lower() in SUFFIXES and not own and path.is_file()
 
 
 def _is_remote(text: str) -> bool:
