@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from treedet.errors import UnreadableRasterError
+from treedet.rasters.connecting import is_remote
 
 log = logging.getLogger("treedet")
 
@@ -50,7 +51,7 @@ def names_many(raster: str | os.PathLike[str]) -> bool:
     path = Path(text)
     if path.exists():
         return path.is_dir() or path.suffix.lower() == LIST_SUFFIX
-    return not _is_remote(text) and glob.has_magic(text)
+    return not is_remote(text) and glob.has_magic(text)
 
 
 def _expand(text: str) -> list[str]:
@@ -62,9 +63,9 @@ def _expand(text: str) -> list[str]:
     if path.suffix.lower() == LIST_SUFFIX and path.is_file():
         lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
         named = [line for line in lines if line and not line.startswith("#")]
-        found = [line if _is_remote(line) else str(path.parent / line) for line in named]
+        found = [line if is_remote(line) else str(path.parent / line) for line in named]
         return _said(found, f"the list {text}", "a list holds one path a line")
-    if not path.exists() and not _is_remote(text) and glob.has_magic(text):
+    if not path.exists() and not is_remote(text) and glob.has_magic(text):
         found = sorted(entry for entry in glob.glob(text, recursive=True) if _is_raster(Path(entry)))  # noqa: PTH207 -- absolute patterns
         return _said(found, f"the pattern {text}", "check it, and put it in quotes on a command line")
     return [text]
@@ -81,7 +82,3 @@ def _is_raster(path: Path) -> bool:
     # What treedet draws beside its outputs is no raster of anybody's forest.
     own = path.name.startswith(".") or path.name.endswith(OWN_PICTURES)
     return path.suffix.lower() in SUFFIXES and not own and path.is_file()
-
-
-def _is_remote(text: str) -> bool:
-    return "://" in text or text.startswith("/vsi")

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import shapely
 
 from treedet.errors import UnreadableRasterError
+from treedet.rasters.connecting import is_remote
 from treedet.rasters.decoding import Handle, Mask, Pixels
 from treedet.rasters.opening import Member, Opening
 
@@ -98,6 +99,10 @@ class MosaicHandle:
     ) -> tuple[Pixels, Mask | None] | None:
         """Read a part of a member, given in pixels of the mosaic; None where it can not be read."""
         member = self._members[number]
+        # A server that did not answer for long is not waited for at every window; a file on disk is asked each time,
+        # so that what is found does not depend on the order of reading.
+        if is_remote(member.source.path) and member.source.path in self._troubles.reasons():
+            return None
         try:
             handle = self._handle(number)
             if member.source.warp is None:

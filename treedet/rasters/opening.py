@@ -14,7 +14,8 @@ from rasterio.enums import MaskFlags
 
 from treedet.core.grid import Grid, Window
 from treedet.errors import BandMismatchError, ConfigError, UnreadableRasterError
-from treedet.rasters.decoding import Handle, Source, environment, open_dataset, patches
+from treedet.rasters.connecting import environment, open_dataset
+from treedet.rasters.decoding import Handle, Source, patches
 from treedet.rasters.facts import RasterFacts
 from treedet.rasters.georeference import Georeference, locate
 

@@ -18,7 +18,8 @@ from shapely.geometry.base import BaseGeometry
 from treedet.core.crowns import reproject
 from treedet.core.grid import Grid, Window
 from treedet.errors import ConfigError, NoOverlapError, RasterError
-from treedet.rasters.decoding import Handle, environment, patches
+from treedet.rasters.connecting import environment
+from treedet.rasters.decoding import Handle, patches
 from treedet.rasters.facts import RasterFacts
 from treedet.rasters.mosaic import Members, MosaicHandle, Troubles
 from treedet.rasters.opening import Opening, look_at

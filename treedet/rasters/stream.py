@@ -17,7 +17,7 @@ import numpy as np
 
 from treedet.core.grid import Grid, Window
 from treedet.errors import ConfigError, RasterError
-from treedet.rasters.decoding import environment
+from treedet.rasters.connecting import environment
 from treedet.rasters.raster import Raster, Tile
 from treedet.rasters.row_store import RowStore
 from treedet.rasters.tiling import TilePlan

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from treedet.errors import RasterError, UnreadableRasterError
-from treedet.rasters.decoding import environment
+from treedet.rasters.connecting import environment
 from treedet.rasters.joining import join
 from treedet.rasters.lattice import Cluster, clusters
 from treedet.rasters.opening import Opening, look_at, percentiles, valid_values

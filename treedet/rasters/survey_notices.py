@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from treedet.core.grid import Grid
 from treedet.errors import RasterError
-from treedet.rasters.decoding import Handle, environment
+from treedet.rasters.connecting import environment
+from treedet.rasters.decoding import Handle
 from treedet.rasters.lattice import Cluster, meeting, same_crs
 from treedet.rasters.opening import Opening
 from treedet.rasters.raster import CACHE_MB
