@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import rasterio
+from affine import Affine
 from rasterio.transform import from_origin
 
 from treedet.core.spec import ModelSpec
@@ -69,3 +71,34 @@ def make_raster(
     with rasterio.open(path, "w", **{**settings, **where, **profile}) as dataset:
         dataset.write(pixels)
     return path
+
+
+def cut_up(
+    folder: Path,
+    pixels: npt.NDArray[np.generic],
+    *,
+    columns: tuple[int, ...],
+    rows: tuple[int, ...],
+    gsd: float = 0.1,
+    margin: int = 0,
+    transform: Affine | None = None,
+    **profile: object,
+) -> dict[str, tuple[int, int, int, int]]:
+    """Write a picture as a grid of files, and return the pixels ``(left, top, right, bottom)`` of each by its path.
+
+    ``columns`` and ``rows`` are where files begin, with the end of the last one; ``margin`` pixels are added to each
+    side, so that neighbours overlap.
+    """
+    _, height, width = pixels.shape
+    whole = transform or from_origin(500_000, 5_400_000, gsd, gsd)
+    folder.mkdir(parents=True, exist_ok=True)
+    places = {}
+    for i, (top, bottom) in enumerate(pairwise(rows)):
+        for j, (left, right) in enumerate(pairwise(columns)):
+            x0, x1 = max(0, left - margin), min(width, right + margin)
+            y0, y1 = max(0, top - margin), min(height, bottom + margin)
+            path = folder / f"{i}_{j}.tif"
+            corner = whole @ Affine.translation(x0, y0)
+            make_raster(path, pixels[:, y0:y1, x0:x1], **{"gsd": gsd, "transform": corner, **profile})
+            places[str(path)] = (x0, y0, x1, y1)
+    return places

@@ -14,6 +14,7 @@ FLAGS = (
     "--resume",
     "--overwrite",
     "--no_look",
+    "--per_raster",
     "--probabilities",
     "--partial",
     "--complete",

@@ -1,6 +1,7 @@
 """The command line: a table of commands, and errors as one line with an exit code.
 
-Exit codes: 0 done, 1 a bug (with its traceback), 2 something the user can mend (one line).
+Exit codes: 0 done, 1 a bug (with its traceback), 2 something the user can mend (one line), 3 some of many rasters
+failed (listed).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from treedet.compat.options import ImportOptions
 from treedet.errors import ConfigError, TreedetError
 from treedet.evaluation.config import CalibrateConfig, EvaluateConfig, TruthReading
 from treedet.inference.options import PredictOptions
+from treedet.inference.run_options import RunOptions
 from treedet.inference.zone_options import ZoneOptions
 from treedet.training.config import TrainConfig
 from treedet.training.options import TrainOptions
@@ -37,12 +39,13 @@ def predict(
     precision: Literal["auto", "fp32", "bf16"] = "auto",
     resume: bool = False,
     overwrite: bool = False,
+    per_raster: bool = False,
     no_look: bool = False,
-) -> None:
-    """Find the tree crowns of a raster and write them to a GIS file.
+) -> int:
+    """Find the tree crowns of a raster, or of many as one ground, and write them to a GIS file.
 
     Args:
-        raster: The image: anything GDAL reads, of any size.
+        raster: The image: anything GDAL reads, of any size. Or many: a folder, a quoted glob, a .txt list of paths.
         output: File to write: .gpkg, .shp, .geojson, .parquet, .fgb, .csv or .json (COCO).
         options: What to look for.
         zoning: Where crowns are counted.
@@ -50,19 +53,19 @@ def predict(
         device: auto, cpu, cuda or mps.
         precision: auto takes the model's own: fp32 for imported weights, else bf16 where the device computes it
             natively. Otherwise fp32 or bf16.
-        resume: Go on with an interrupted run.
+        resume: Go on with an interrupted run, or take up the rasters that could not be read.
         overwrite: Replace an existing output.
+        per_raster: Write one file for each of many rasters, to the folder OUTPUT; OUTPUT.csv chooses the format.
         no_look: Do not draw OUTPUT-look.png, nine squares of ground with the crowns on them.
     """
     from treedet.commands import predict_command  # noqa: PLC0415 - --help must not load torch
 
-    predict_command.run(
+    return predict_command.run(
         raster,
         output,
         options,
         load=predict_command.Loading(model, device, precision),
-        resume=resume,
-        overwrite=overwrite,
+        how=RunOptions(per_raster=per_raster, resume=resume, overwrite=overwrite),
         look=not no_look,
         zoning=zoning,
     )
@@ -277,11 +280,11 @@ class Command:
     """One row of the command table.
 
     Attributes:
-        function: What it does; its signature and docstring are the command line.
+        function: What it does; its signature and docstring are the command line. It may return an exit code.
         options: Dataclasses whose fields are further options, by the name of the parameter they are handed over as.
     """
 
-    function: Callable[..., None]
+    function: Callable[..., int | None]
     options: Mapping[str, type] = field(default_factory=dict)
 
 
@@ -325,7 +328,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with _talking():
         try:
             parser = build_parser()
-            _call(parser.instantiate(parser.parse_args(in_order(given))))
+            return _call(parser.instantiate(parser.parse_args(in_order(given)))) or 0
         except TreedetError as error:
             sys.stderr.write(f"treedet: error: {error}\n")
             return 2
@@ -334,7 +337,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 130
         except BrokenPipeError:
             return 0
-    return 0
 
 
 def _after_interrupt(arguments: Sequence[str]) -> str:
@@ -351,7 +353,7 @@ def _after_interrupt(arguments: Sequence[str]) -> str:
     return "--resume goes on where it was stopped"
 
 
-def _call(parsed: Namespace) -> None:
+def _call(parsed: Namespace) -> int | None:
     name = parsed.subcommand
     command = COMMANDS[name]
     # Not vars(): a namespace has a method values(), so it keeps an option of that name under another.
@@ -359,7 +361,7 @@ def _call(parsed: Namespace) -> None:
     values.pop("config", None)
     for parameter, options in command.options.items():
         values[parameter] = options(**{f.name: values.pop(f.name) for f in fields(options)})
-    command.function(**values)
+    return command.function(**values)
 
 
 @contextmanager

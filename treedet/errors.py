@@ -10,6 +10,7 @@
     ├─ CrownsError (ValueError)    a crowns table or a vector file can not be used
     │  ├─ MissingColumnError
     │  ├─ CrsMismatchError           two files that should overlap do not
+    │  │  └─ NoOverlapError            an area of interest lies beside a raster
     │  ├─ DegenerateCrownError       zero area, NaN, or out of range
     │  └─ SparseAnnotationError      confident detections that nobody annotated
     ├─ ModelFileError              a model file can not be used
@@ -67,6 +68,10 @@ class MissingColumnError(CrownsError):
 
 class CrsMismatchError(CrownsError):
     """Two files that should share ground do not, or can not be brought together."""
+
+
+class NoOverlapError(CrsMismatchError):
+    """An area of interest lies beside a raster."""
 
 
 class DegenerateCrownError(CrownsError):

@@ -12,6 +12,7 @@ import time
 
 from factories import tiny_spec
 
+from treedet.inference import campaign
 from treedet.inference.detector import Detector
 from treedet.models.blobs import BlobDetector
 
@@ -43,6 +44,10 @@ def predict(job):
             os.kill(os.getpid(), signal.SIGKILL)
 
     model = Slow(tiny_spec(window_px=64))
+    if job.get("many"):
+        campaign.UNIT_WINDOWS = 1
+        Detector(model).predict_many(job["raster"], job["output"], watch=watch, resume=True, **job["options"])
+        return
     observer = DiesWhileWriting() if job.get("writing") else None
     Detector(model).predict_to_file(
         job["raster"], job["output"], watch=watch, observer=observer, resume=True, **job["options"]

@@ -135,7 +135,7 @@ def empty(schema: LabelSchema | None = None, crs: pyproj.CRS | None = None) -> g
     schema = schema or LabelSchema()
     nothing = CrownArrays.concat([], {name: len(values) for name, values in schema.attributes.items()})
     polygons = gpd.GeoSeries([], crs=crs)
-    return _assemble(nothing, polygons, np.zeros(0), np.zeros(0), schema=schema, source="", first_id=1)
+    return assemble(nothing, polygons, np.zeros(0), np.zeros(0), schema=schema, source="", first_id=1)
 
 
 def to_table(
@@ -162,12 +162,27 @@ def to_table(
     Returns:
         One row per crown, in the given order, with the columns of :func:`columns`.
     """
-    polygons = gpd.GeoSeries(grid.to_map(crowns.boxes), crs=grid.crs)
+    outlines, wide, high = on_ground(crowns, grid, crs=crs)
+    polygons = gpd.GeoSeries(outlines, crs=crs if crs is not None and grid.crs is not None else grid.crs)
+    return assemble(crowns, polygons, wide, high, schema=schema, source=source, first_id=first_id, min_p=min_p)
+
+
+def on_ground(
+    crowns: CrownArrays, grid: Grid, *, crs: pyproj.CRS | None = None
+) -> tuple[npt.NDArray[np.object_], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return outlines on the map, and widths and heights in metres on the ground, each ``[N]``.
+
+    Args:
+        crowns: Crowns in pixels of ``grid``.
+        grid: The grid the boxes are on.
+        crs: CRS wanted; None or the grid's own leaves the outlines as they are.
+    """
+    outlines = grid.to_map(crowns.boxes)
     if crs is not None and grid.crs is not None and crs != grid.crs:
-        polygons = gpd.GeoSeries(reproject(polygons.to_numpy(), grid.crs, crs), crs=crs)
+        outlines = reproject(outlines, grid.crs, crs)
     wide = (crowns.boxes[:, 2] - crowns.boxes[:, 0]) * grid.gsd_x
     high = (crowns.boxes[:, 3] - crowns.boxes[:, 1]) * grid.gsd_y
-    return _assemble(crowns, polygons, wide, high, schema=schema, source=source, first_id=first_id, min_p=min_p)
+    return outlines, wide, high
 
 
 def probability_columns(schema: LabelSchema) -> list[str]:
@@ -204,17 +219,29 @@ def with_probabilities(table: gpd.GeoDataFrame, crowns: CrownArrays, schema: Lab
     return table.assign(**dict(zip(probability_columns(schema), values, strict=True)))
 
 
-def _assemble(
+def assemble(
     crowns: CrownArrays,
     polygons: gpd.GeoSeries,
     wide_m: npt.NDArray[np.float64],
     high_m: npt.NDArray[np.float64],
     *,
     schema: LabelSchema,
-    source: str,
+    source: str | npt.NDArray[np.object_],
     first_id: int,
     min_p: float | None = None,
 ) -> gpd.GeoDataFrame:
+    """Return a crowns table of what :func:`on_ground` found; see :func:`to_table`.
+
+    Args:
+        crowns: The crowns.
+        polygons: Their outlines ``[N]``.
+        wide_m: Their widths ``[N]`` in metres.
+        high_m: Their heights ``[N]`` in metres.
+        schema: Names of classes and attributes.
+        source: Path of the raster, as given, for all or for each ``[N]``.
+        first_id: Number of the first crown.
+        min_p: Least probability of an attribute.
+    """
     n = len(crowns)
     values: dict[str, Any] = {
         "crown_id": np.arange(first_id, first_id + n, dtype=np.int64),

@@ -7,7 +7,9 @@ Pixel coordinates have x to the right, y down, and (0, 0) at the *corner* of the
 from __future__ import annotations
 
 import math
+import threading
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -228,12 +230,12 @@ def metres_per_unit(crs: pyproj.CRS, x: float, y: float) -> tuple[float, float]:
         return wide / (2 * half), high / (2 * half)
     if not crs.is_projected:
         return unit, unit
-    base = crs.geodetic_crs
-    if base is None:
+    projection = _projection(crs, threading.get_ident())
+    if projection is None:
         return unit, unit
-    to_lonlat = pyproj.Transformer.from_crs(crs, base, always_xy=True)
+    to_lonlat, proj = projection
     lon, lat = to_lonlat.transform(x, y)
-    factors = pyproj.Proj(crs).get_factors(lon, lat, errcheck=False)
+    factors = proj.get_factors(lon, lat, errcheck=False)
     along, down = float(factors.parallel_scale), float(factors.meridional_scale)
     if not (math.isfinite(along) and math.isfinite(down) and 0 < along < 1e6 and 0 < down < 1e6):
         raise UnknownGsdError(
@@ -241,6 +243,17 @@ def metres_per_unit(crs: pyproj.CRS, x: float, y: float) -> tuple[float, float]:
             "defined; check the CRS, or give metres per pixel with gsd= (--gsd 0.1)"
         )
     return unit / along, unit / down
+
+
+@lru_cache(maxsize=64)
+def _projection(crs: pyproj.CRS, thread: int) -> tuple[pyproj.Transformer, pyproj.Proj] | None:
+    """Return the way from a CRS to its longitude and latitude; made once, as that takes longer than opening a file.
+
+    Each thread has its own: they are not to be shared.
+    """
+    del thread
+    base = crs.geodetic_crs
+    return None if base is None else (pyproj.Transformer.from_crs(crs, base, always_xy=True), pyproj.Proj(crs))
 
 
 def axis_unit(crs: pyproj.CRS) -> float:

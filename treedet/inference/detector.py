@@ -4,33 +4,36 @@ from __future__ import annotations
 
 import logging
 import time
-import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import geopandas as gpd
 import numpy as np
 import shapely
-from shapely.geometry.base import BaseGeometry
 
-from treedet.core.crowns import CrownArrays, with_attributes
-from treedet.core.grid import Grid
+from treedet.core.crowns import with_attributes
 from treedet.core.labels import LabelSchema
 from treedet.core.palette import coloured_by
 from treedet.core.spec import ModelSpec
-from treedet.errors import ConfigError, CutCrownsWarning, DeadShareWarning
+from treedet.errors import ConfigError
+from treedet.inference.campaign_run import Run
+from treedet.inference.campaign_summary import CampaignSummary
+from treedet.inference.cautions import warn_cut, warn_dead
 from treedet.inference.describe import describe_boxes
+from treedet.inference.folder import Rasters, predict_many
 from treedet.inference.memory import run_in_memory
 from treedet.inference.options import PredictOptions
 from treedet.inference.output import Filters, Ledger, native_boxes, widest_cut_m
 from treedet.inference.parts import RunFolder
-from treedet.inference.pipeline import Progress, run
+from treedet.inference.pipeline import run
+from treedet.inference.run_options import RUN_OPTIONS, RunOptions
 from treedet.inference.setup import Setup, prepare
 from treedet.inference.summary import Summary
 from treedet.inference.tally import ClassTally
+from treedet.inference.watching import Observer, Watch
 from treedet.inference.zone_options import ZoneOptions
 from treedet.inference.zone_run import check_zones, counted_by
 from treedet.models import model_file
@@ -49,18 +52,6 @@ from treedet.vectors.writers import WriteOptions, check_target, open_writer
 log = logging.getLogger("treedet")
 
 BUNDLED = "crowns.safetensors"
-
-Watch = Callable[[Progress], None]
-
-
-class Observer(Protocol):
-    """Sees a run from outside: the raster before it, the crowns as they are written."""
-
-    def begin(self, raster: Raster, aoi: BaseGeometry | None, grid: Grid) -> None:
-        """Look at the open raster; ``aoi`` is in pixels of the model grid."""
-
-    def observe(self, crowns: CrownArrays, grid: Grid) -> None:
-        """Look at crowns that were written, in pixels of the model grid."""
 
 
 def bundled_model() -> Path:
@@ -132,10 +123,11 @@ class Detector:
         with prepare(str(raster), model, options) as setup:
             found = run_in_memory(setup, model, watch=watch)
             kept, table = filters.table(found, setup, first_id=1)
-            _warn_cut(widest_cut_m(kept, setup.job.plan), setup)
+            if widest_cut_m(kept, setup.job.plan):
+                warn_cut(setup.overlap_m)
             tally = ClassTally(self.spec.labels, setup.job.plan.grid, min_p=options.min_p)
             tally.add(found)
-            _warn_dead(tally.cautions)
+            warn_dead(tally.cautions)
         return table
 
     def predict_to_file(
@@ -212,8 +204,48 @@ class Detector:
             if zones is not None:
                 summary = replace(summary, zones=zones.write())
             folder.remove()
-            _warn_cut(summary.cure_m, setup)
-            _warn_dead(summary.cautions)
+            if summary.cure_m:
+                warn_cut(setup.overlap_m)
+            warn_dead(summary.cautions)
+        return summary
+
+    def predict_many(
+        self,
+        rasters: Rasters,
+        output: str | Path,
+        options: PredictOptions | None = None,
+        *,
+        how: RunOptions | None = None,
+        watch: Watch | None = None,
+        observer: Observer | None = None,
+        **changes: Any,  # noqa: ANN401 - the fields of PredictOptions and RunOptions, checked there
+    ) -> CampaignSummary:
+        """Find the crowns of many rasters as one run; those that abut or overlap on one pixel grid are one raster.
+
+        Args:
+            rasters: A folder, a glob, a ``.txt`` list of paths, or a sequence of any of these.
+            output: File to write; with ``per_raster`` a folder.
+            options: What to look for.
+            how: How the run goes.
+            watch: Called after each batch of windows.
+            observer: Sees the largest piece of ground and its crowns.
+            changes: Options of both kinds by name, such as ``gsd=0.1`` or ``per_raster=True``.
+
+        Returns:
+            What was found; its ``failures`` name the rasters that could not be read.
+
+        Raises:
+            TreedetError: An option can not be used, no raster can be read, or the output can not be written.
+        """
+        own = {name: changes.pop(name) for name in [*changes] if name in RUN_OPTIONS}
+        options = (options or PredictOptions()).but(changes)
+        source = str(rasters) if isinstance(rasters, str | Path) else f"{len(rasters)} paths"
+        how = replace(how or RunOptions(), **own)
+        run = Run(self._model_for(options), self.name, source, Path(output), options, how)
+        summary = predict_many(run, rasters, watch=watch, observer=observer)
+        if summary.cure_m:
+            warn_cut(summary.overlap_m)
+        warn_dead(summary.cautions)
         return summary
 
     def describe(
@@ -292,18 +324,3 @@ class Detector:
 def _backend(trunk: Trunk, spec: ModelSpec, *, device: str = "auto", precision: Precision = "auto") -> EagerBackend:
     """Return an engine; ``auto`` leaves the precision to the model, and a model may leave it to the device."""
     return EagerBackend(trunk, device=device, precision=spec.precision if precision == "auto" else precision)
-
-
-def _warn_cut(widest_m: float, setup: Setup) -> None:
-    if widest_m:
-        warnings.warn(
-            f"some crowns are wider than the overlap of windows ({setup.overlap_m:.1f} m) and may be cut; "
-            "give the widest crown in metres with max_crown= (--max_crown)",
-            CutCrownsWarning,
-            stacklevel=3,
-        )
-
-
-def _warn_dead(cautions: tuple[str, ...]) -> None:
-    for caution in cautions:
-        warnings.warn(caution, DeadShareWarning, stacklevel=3)

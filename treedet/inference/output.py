@@ -8,11 +8,13 @@ from importlib.metadata import version
 import geopandas as gpd
 import numpy as np
 import numpy.typing as npt
+import pyproj
 import shapely
 
 from treedet.core import crowns as crowns_table
 from treedet.core.crowns import CrownArrays
 from treedet.core.labels import LabelSchema
+from treedet.core.placed import Placed
 from treedet.core.spec import ModelSpec
 from treedet.inference.cover import CanopyCover
 from treedet.inference.options import PredictOptions
@@ -74,25 +76,44 @@ class Filters:
 
     def table(self, part: CrownArrays, setup: Setup, *, first_id: int) -> tuple[CrownArrays, gpd.GeoDataFrame]:
         """Return the crowns of a part that are kept, as arrays and as rows with running ids."""
-        every = crowns_table.to_table(
-            part,
-            setup.job.plan.grid,
-            self._labels,
-            source=setup.raster.path,
-            crs=setup.crs,
-            first_id=first_id,
-            min_p=self._min_p,
-        )
+        placed = place(part, setup)
+        kept, table = self.rows(placed, crs=setup.crs, first_id=first_id)
+        return placed.crowns.take(kept), table
+
+    def rows(
+        self, placed: Placed, *, crs: pyproj.CRS | None, first_id: int
+    ) -> tuple[npt.NDArray[np.bool_], gpd.GeoDataFrame]:
+        """Return which crowns are kept, bool ``[N]``, and those as rows with running ids.
+
+        Args:
+            placed: Crowns of any rasters.
+            crs: CRS of their outlines.
+            first_id: Number of the first row.
+        """
+        every = placed.table(self._labels, crs=crs, first_id=first_id, min_p=self._min_p)
         if self.probabilities:
-            every = crowns_table.with_probabilities(every, part, self._labels)
+            every = crowns_table.with_probabilities(every, placed.crowns, self._labels)
         if not self.text:
-            return part, every
+            return np.ones(len(placed), dtype=bool), every
         kept = self.keep(every)
-        if setup.excluded is not None:
-            kept &= ~np.asarray(shapely.contains_xy(setup.excluded, part.centres), dtype=bool)
         table = every[kept].reset_index(drop=True)
         table["crown_id"] = np.arange(first_id, first_id + len(table), dtype=np.int64)
-        return part.take(kept), table
+        return kept, table
+
+
+def place(part: CrownArrays, setup: Setup) -> Placed:
+    """Return crowns of a run with their place on the map, and the file that holds the centre of each.
+
+    Those whose centre lies where crowns are excluded are left out.
+    """
+    if setup.excluded is not None:
+        part = part.take(~np.asarray(shapely.contains_xy(setup.excluded, part.centres), dtype=bool))
+    grid, raster, members = setup.job.plan.grid, setup.raster, setup.raster.members
+    outlines, wide, high = crowns_table.on_ground(part, grid, crs=setup.crs)
+    holder = members.holding(part.centres * [raster.grid.width / grid.width, raster.grid.height / grid.height])
+    boxes = native_boxes(part.boxes, setup) - np.tile(members.corners()[holder], 2)
+    sources = np.array(members.paths, dtype=object)[holder]
+    return Placed(part, outlines, np.stack([wide, high], axis=-1), sources, boxes)
 
 
 def native_boxes(boxes: npt.NDArray[np.float64], setup: Setup) -> npt.NDArray[np.float64]:
@@ -101,8 +122,9 @@ def native_boxes(boxes: npt.NDArray[np.float64], setup: Setup) -> npt.NDArray[np
     if not setup.raster.warped:
         return np.asarray(boxes * np.array([native.width / grid.width, native.height / grid.height] * 2))
     outlines = grid.to_map(boxes)
-    if grid.crs is not None and setup.crs is not None:
-        outlines = crowns_table.reproject(outlines, grid.crs, setup.crs)
+    source_crs = setup.raster.source_crs
+    if grid.crs is not None and source_crs is not None:
+        outlines = crowns_table.reproject(outlines, grid.crs, source_crs)
     return np.asarray(native.to_pixels(outlines))
 
 
@@ -128,26 +150,35 @@ class Ledger:
 
     def __init__(self, plan: TilePlan, schema: LabelSchema, *, min_p: float | None = None) -> None:
         self.crowns = 0
-        self._kept = ClassTally(schema, plan.grid, min_p=min_p)
+        self.kept = ClassTally(schema, plan.grid, min_p=min_p)
         # Before conditions: who asks for dead crowns alone shall not be told that all are dead.
-        self._found = ClassTally(schema, plan.grid, min_p=min_p)
-        self._cut = 0
-        self._widest_cut_m = 0.0
-        self._facts = RowFacts()
+        self.found = ClassTally(schema, plan.grid, min_p=min_p)
+        self.cut = 0
+        self.widest_cut_m = 0.0
+        self.facts = RowFacts()
         self._cover = CanopyCover(plan.grid)
         self._plan = plan
 
+    @property
+    def hectares(self) -> float:
+        """Valid ground in the AOI."""
+        return self.facts.valid_px * self._plan.grid.gsd_x * self._plan.grid.gsd_y / 1e4
+
+    @property
+    def covered_hectares(self) -> float:
+        """Ground under crowns."""
+        return self._cover.hectares
+
     def add(self, found: CrownArrays, kept: CrownArrays, facts: RowFacts) -> None:
         """Count a part: crowns found, those of them that are kept, and how that went."""
-        self._found.add(found)
-        self._kept.add(kept)
+        self.found.add(found)
+        self.kept.add(kept)
         self.crowns += len(kept)
         # Without the ground, which would grow with the raster.
-        self._facts += RowFacts(**facts.figures)  # type: ignore[arg-type]
+        self.facts += RowFacts(**facts.figures)  # type: ignore[arg-type]
         self._cover.add(kept.boxes)
-        self._cut += int(kept.cut.sum())
-        widest = widest_cut_m(kept, self._plan)
-        self._widest_cut_m = max(self._widest_cut_m, widest)
+        self.cut += int(kept.cut.sum())
+        self.widest_cut_m = max(self.widest_cut_m, widest_cut_m(kept, self._plan))
 
     def summary(self, setup: Setup, *, name: str, output: str, filters: str, extra_s: float) -> Summary:
         """Return the totals, with how the run was done.
@@ -160,19 +191,19 @@ class Ledger:
             extra_s: Seconds spent after the last row of windows.
         """
         plan, facts, merge = setup.job.plan, setup.raster.facts, setup.job.merge
-        hectares = self._facts.valid_px * plan.grid.gsd_x * plan.grid.gsd_y / 1e4
+        hectares = self.hectares
         return Summary(
             source=setup.raster.path,
             output=output,
             crowns=self.crowns,
             hectares=hectares,
-            canopy_cover=min(1.0, self._cover.hectares / hectares) if hectares else 0.0,
-            cut=self._cut,
-            cure_m=CURE * self._widest_cut_m,
-            windows=int(self._facts.windows),
-            skipped=int(self._facts.skipped),
-            seconds=self._facts.seconds + extra_s,
-            network_s=self._facts.network_s,
+            canopy_cover=min(1.0, self.covered_hectares / hectares) if hectares else 0.0,
+            cut=self.cut,
+            cure_m=CURE * self.widest_cut_m,
+            windows=int(self.facts.windows),
+            skipped=int(self.facts.skipped),
+            seconds=self.facts.seconds + extra_s,
+            network_s=self.facts.network_s,
             megapixels=plan.grid.width * plan.grid.height / 1e6,
             gsd=facts.gsd,
             gsd_reason=facts.gsd_reason,
@@ -194,7 +225,7 @@ class Ledger:
             filters=filters,
             version=version("treedet"),
             min_p=setup.options.min_p,
-            classes=self._kept.tables(hectares),
-            cautions=self._found.cautions,
+            classes=self.kept.tables(hectares),
+            cautions=self.found.cautions,
             setting=setup.identity.get("setting", "treedet"),
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import uuid
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
@@ -101,27 +102,13 @@ class RunFolder:
             self._begun = True
             try:
                 self.path.mkdir(exist_ok=True)
-                _write(self.path / "run.json", json.dumps(wanted, indent=1).encode())
+                write_bytes(self.path / "run.json", json.dumps(wanted, indent=1).encode())
             except OSError as error:
                 raise OutputError(f"{self.path} can not be written: {error.strerror or error}") from error
             return 0
-        self._compare(wanted)
+        refuse_other_settings(self.path, wanted)
         self._begun = True
         return self.done
-
-    def _compare(self, wanted: Mapping[str, Any]) -> None:
-        try:
-            found = json.loads((self.path / "run.json").read_text())
-        except (OSError, ValueError) as error:
-            raise ResumeMismatchError(
-                f"{self.path} has no readable run.json; delete the folder and start anew"
-            ) from error
-        for key in sorted(set(found) | set(wanted)):
-            if found.get(key) != wanted.get(key):
-                raise ResumeMismatchError(
-                    f"can not resume {self.path}: {key} was {found.get(key)!r}, is now {wanted.get(key)!r}; "
-                    "resume with the settings of the interrupted run, or delete the folder to start anew"
-                )
 
     @property
     def done(self) -> int:
@@ -138,9 +125,9 @@ class RunFolder:
             OutputError: The disk is full or the folder can not be written.
         """
         try:
-            _save(self._seam(row), _flat(open_))
+            save_arrays(self._seam(row), flat(open_))
             figures = {FACT + name: np.float64(value) for name, value in facts.figures.items()}
-            _save(self._part(row), {**_flat(closed), **figures, FACT + GROUND: facts.ground})
+            save_arrays(self._part(row), {**flat(closed), **figures, FACT + GROUND: facts.ground})
             if row:
                 self._seam(row - 1).unlink(missing_ok=True)
         except OSError as error:
@@ -151,16 +138,16 @@ class RunFolder:
 
     def open_detections(self, row: int) -> Candidates:
         """Return the detections that were open below a finished row."""
-        values = _load(self._seam(row))
-        return Candidates(**_arguments(Candidates, values))
+        values = load_arrays(self._seam(row))
+        return Candidates(**arguments_of(Candidates, values))
 
     def parts(self) -> Iterator[tuple[CrownArrays, RowFacts]]:
         """Yield crowns and figures of the finished rows, in order."""
         for row in range(self.done):
-            values = _load(self._part(row))
+            values = load_arrays(self._part(row))
             figures = {name: values[FACT + name].item() for name in RowFacts().figures}
             facts = RowFacts(**figures, ground=values[FACT + GROUND])
-            yield CrownArrays(**_arguments(CrownArrays, values)), facts
+            yield CrownArrays(**arguments_of(CrownArrays, values)), facts
 
     def remove(self) -> None:
         """Delete the folder."""
@@ -173,12 +160,39 @@ class RunFolder:
         return self.path / f"seam-{row:06d}.npz"
 
 
-def _flat(arrays: Candidates | CrownArrays) -> dict[str, npt.NDArray[Any]]:
+def read_settings(folder: Path) -> dict[str, Any]:
+    """Return what the run in a folder was started with.
+
+    Raises:
+        ResumeMismatchError: The folder does not tell.
+    """
+    try:
+        return dict(json.loads((folder / "run.json").read_text()))
+    except (OSError, ValueError) as error:
+        raise ResumeMismatchError(f"{folder} has no readable run.json; delete the folder and start anew") from error
+
+
+def refuse_other_settings(folder: Path, wanted: Mapping[str, Any]) -> None:
+    """Raise a ResumeMismatchError that names what differs from the settings of the run in a folder."""
+    found = read_settings(folder)
+    for key in sorted(set(found) | set(wanted)):
+        if found.get(key) != wanted.get(key):
+            raise ResumeMismatchError(
+                f"can not resume {folder}: {key} was {found.get(key)!r}, is now {wanted.get(key)!r}; "
+                "resume with the settings of the interrupted run, or delete the folder to start anew"
+            )
+
+
+def flat(arrays: Candidates | CrownArrays) -> dict[str, npt.NDArray[Any]]:
+    """Return the arrays by name, those of attributes with a prefix."""
     plain = {f.name: getattr(arrays, f.name) for f in fields(arrays) if f.name != "attributes"}
     return {**plain, **{ATTRIBUTE + name: values for name, values in arrays.attributes.items()}}
 
 
-def _arguments(kind: type[Candidates] | type[CrownArrays], values: Mapping[str, npt.NDArray[Any]]) -> dict[str, Any]:
+def arguments_of(
+    kind: type[Candidates] | type[CrownArrays], values: Mapping[str, npt.NDArray[Any]]
+) -> dict[str, Any]:
+    """Return what a dataclass is made from, of arrays by name; the reverse of :func:`flat`."""
     plain = {f.name: values[f.name] for f in fields(kind) if f.name != "attributes"}
     return {
         **plain,
@@ -186,14 +200,25 @@ def _arguments(kind: type[Candidates] | type[CrownArrays], values: Mapping[str, 
     }
 
 
-def _save(path: Path, arrays: Mapping[str, Any]) -> None:
-    temporary = path.with_name(path.name + ".tmp")
+def _beside(path: Path) -> Path:
+    """Return a temporary name that no other process takes."""
+    return path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+
+
+def save_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
+    """Write arrays under a temporary name and rename the file."""
+    temporary = _beside(path)
     with temporary.open("wb") as file:
         np.savez(file, allow_pickle=False, **arrays)
     temporary.replace(path)
 
 
-def _load(path: Path) -> dict[str, npt.NDArray[Any]]:
+def load_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
+    """Return the arrays of a file by name.
+
+    Raises:
+        OutputError: The file is damaged.
+    """
     try:
         # Opened here: numpy leaves a file open that it can not make sense of.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
@@ -202,7 +227,8 @@ def _load(path: Path) -> dict[str, npt.NDArray[Any]]:
         raise OutputError(f"{path} is damaged ({error}); delete {path.parent} and start anew") from error
 
 
-def _write(path: Path, content: bytes) -> None:
-    temporary = path.with_name(path.name + ".tmp")
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file under a temporary name and rename it."""
+    temporary = _beside(path)
     temporary.write_bytes(content)
     temporary.replace(path)

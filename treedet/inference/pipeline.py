@@ -82,6 +82,7 @@ def run(
     sink: Sink,
     *,
     first_row: int = 0,
+    last_row: int | None = None,
     open_: Candidates | None = None,
     watch: Callable[[Progress], None] | None = None,
 ) -> None:
@@ -92,17 +93,22 @@ def run(
         detector: Finds crowns in windows.
         job: What and where.
         sink: Takes closed crowns.
-        first_row: Row of windows to start with, after a resume.
-        open_: Detections left open above it.
+        first_row: Row of windows to start with.
+        last_row: Row before which to stop; None for the last one.
+        open_: Detections left open above the first row, after a resume. None where another run takes the rows above:
+            what could meet a detection of theirs then stays open.
         watch: Called after each batch of windows.
     """
-    merger = CrownMerger(job.merge)
-    if open_ is not None:
+    if open_ is None:
+        merger = CrownMerger(job.merge, above=job.plan.bottom_above(first_row))
+    else:
+        merger = CrownMerger(job.merge)
         merger.restore(open_)
     progress = _Counter(job.plan, first_row, watch)
     started = time.perf_counter()
-    rows = range(first_row, len(job.plan.rows))
-    with closing(stream_tiles(raster, job.plan, config=job.stream, first_row=first_row)) as tiles:
+    rows = range(len(job.plan.rows))[first_row:last_row]
+    stream = stream_tiles(raster, job.plan, config=job.stream, first_row=first_row, last_row=last_row)
+    with closing(stream) as tiles:
         by_row = groupby(tiles, key=lambda item: item[0])
         upcoming = next(by_row, None)
         for row in rows:
@@ -119,7 +125,7 @@ def run(
             now = time.perf_counter()
             facts += RowFacts(seconds=now - started)
             started = now
-            sink.finish_row(row, _crowns(closed, job), merger.open, facts)
+            sink.finish_row(row, crowns_in(closed, job), merger.open, facts)
 
 
 def no_candidates(detector: WindowDetector) -> Candidates:
@@ -251,7 +257,7 @@ def _next_start(start: int, side: int, size: int, starts: tuple[int, ...]) -> in
     return starts[after] if after < len(starts) else min(start + side, size)
 
 
-def _crowns(closed: Candidates, job: Job) -> CrownArrays:
+def crowns_in(closed: Candidates, job: Job) -> CrownArrays:
     """Return closed candidates as crowns, without those whose centre is outside the AOI."""
     crowns = CrownArrays(
         boxes=closed.boxes,

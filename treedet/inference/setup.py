@@ -48,7 +48,6 @@ class Setup:
         job: What is looked for, and where.
         mode: Whether the raster is resampled to the model's GSD (``adapt``) or read as it is (``native``).
         crs: CRS of the result; None for pixel coordinates.
-        fingerprint: Everything the result depends on, JSON-able.
         identity: Digest of the model, device and precision.
         options: What the user asked for.
         original: The setting of the tool that the model was imported from, where it is followed.
@@ -59,7 +58,6 @@ class Setup:
     job: Job
     mode: Reading
     crs: pyproj.CRS | None
-    fingerprint: Mapping[str, Any]
     identity: Mapping[str, str]
     options: PredictOptions
     original: OriginalSetting | None = None
@@ -69,6 +67,11 @@ class Setup:
     def seen_gsd(self) -> float:
         """Metres per pixel that the network sees."""
         return self.job.plan.grid.gsd / (self.original.enlargement if self.original else 1.0)
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """Everything the result depends on, JSON-able."""
+        return _fingerprint(self)
 
     @property
     def overlap_m(self) -> float:
@@ -101,6 +104,7 @@ def set_up(
     *,
     area: BaseGeometry | None = None,
     mode: Reading | None = None,
+    told: bool = False,
 ) -> Setup:
     """Decide how an open raster will be worked off.
 
@@ -110,6 +114,7 @@ def set_up(
         options: What the user asked for.
         area: Where crowns are wanted, in pixels of the raster's grid, instead of the option's file.
         mode: How the raster is read, whatever its GSD, instead of what ``options.coarse`` leads to.
+        told: The user was warned before of a GSD that the model is not trained for.
 
     Raises:
         TreedetError: The raster, the AOI or an option can not be used.
@@ -120,7 +125,8 @@ def set_up(
         raise BandMismatchError(
             f"{raster.path}: the model needs {spec.bands} bands, {raster.channels} were chosen; give bands= (--bands)"
         )
-    _check_gsd(raster.grid, spec)
+    if not told:
+        check_gsd(raster.grid, spec)
     original = spec.original if options.setting == "original" else None
     mode = "native" if original else mode or reading(raster.grid, spec, coarse=options.coarse)
     grid = raster.grid if mode == "native" else raster.grid.at_gsd(spec.gsd)
@@ -131,17 +137,21 @@ def set_up(
             area, grid.width / raster.grid.width, grid.height / raster.grid.height, origin=(0, 0)
         )
         shapely.prepare(aoi)
+    plan = plan_tiles(grid, original_tiling(original) if original else tiling(spec, options.max_crown), aoi=aoi)
+    boxes = raster.members.boxes
+    if len(boxes) > 1:
+        scale = np.array([grid.width / raster.grid.width, grid.height / raster.grid.height] * 2)
+        plan = plan.over(boxes * scale)
     job = Job(
-        plan=plan_tiles(grid, original_tiling(original) if original else tiling(spec, options.max_crown), aoi=aoi),
+        plan=plan,
         threshold=threshold,
         merge=merging(spec, original),
         aoi=aoi,
         batch_size=options.batch_size or (1 if model.identity["device"] == "cpu" else GPU_BATCH),
         stream=StreamConfig(threads=options.readers),
     )
-    fingerprint = _fingerprint(raster, job, model, mode)
     excluded = _excluded(options.exclude, raster, grid)
-    facts = raster.source_crs, fingerprint, model.identity, options
+    facts = raster.source_crs, model.identity, options
     return Setup(raster, job, mode, *facts, original=original, excluded=excluded)
 
 
@@ -200,7 +210,8 @@ def merging(spec: ModelSpec, original: OriginalSetting | None) -> MergeConfig:
     return MergeConfig(spec.iou_threshold, spec.ios_threshold, cut_margin_px=spec.cut_margin_px)
 
 
-def _check_gsd(grid: Grid, spec: ModelSpec) -> None:
+def check_gsd(grid: Grid, spec: ModelSpec) -> None:
+    """Warn of imagery outside the resolutions that a model is trained for."""
     finest, coarsest = spec.gsd_range
     if not finest * 0.98 <= grid.gsd <= coarsest * 1.02:
         warnings.warn(
@@ -232,14 +243,15 @@ def _excluded(path: str | None, raster: Raster, grid: Grid) -> BaseGeometry | No
     return inside
 
 
-def _fingerprint(raster: Raster, job: Job, model: WindowDetector, mode: Reading) -> dict[str, Any]:
+def _fingerprint(setup: Setup) -> dict[str, Any]:
+    raster, job, mode = setup.raster, setup.job, setup.mode
     path = Path(raster.path)
     stat = path.stat() if path.exists() else None
     return {
         "source": os.fspath(path.absolute()) if stat else raster.path,
         "source size": stat.st_size if stat else None,
         "source time": stat.st_mtime_ns if stat else None,
-        **dict(model.identity),
+        **dict(setup.identity),
         "AOI": hashlib.sha256(shapely.to_wkb(job.aoi)).hexdigest() if job.aoi is not None else None,
         "windows": job.plan.to_dict(),
         "GSD": round(raster.facts.gsd, 9),

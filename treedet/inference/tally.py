@@ -68,6 +68,11 @@ class ClassTally:
             for row, weights in enumerate((None, m2)):
                 sums[row] += np.bincount(codes + 1, weights, minlength=sums.shape[1])
 
+    def join(self, other: ClassTally) -> None:
+        """Add what another tally of the same classes counted, on whatever grid."""
+        for name, sums in other._sums.items():
+            self._sums[name] += sums
+
     def tables(self, hectares: float) -> dict[str, tuple[ClassRow, ...]]:
         """Return the rows for ``label`` and each attribute: all classes in their order, then crowns without a value.
 

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import threading
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import rasterio
 from affine import Affine
 from rasterio.enums import Resampling
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.errors import RasterioError
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window as FileWindow
 
 from treedet.errors import UnreadableRasterError
+from treedet.rasters.connecting import Attempts, open_dataset
 
 Raw = npt.NDArray[Any]
 Pixels = npt.NDArray[np.uint8]
@@ -28,7 +25,6 @@ Mask = npt.NDArray[np.bool_]
 SAMPLE_PX = 1024
 """Side in pixels of what is read for statistics: the whole axis, or patches of 64 px spread over it."""
 _PATCH_PX = 64
-_opening = threading.Lock()  # warnings.catch_warnings changes state of the whole process
 
 
 @dataclass(frozen=True)
@@ -86,22 +82,6 @@ class Source:
         return 3 if self.palette is not None else len(self.bands)
 
 
-def environment(cache_mb: int) -> Any:  # noqa: ANN401 -- rasterio is untyped
-    """Return the GDAL settings for reading: a capped block cache (by default 5 % of the machine's memory)."""
-    # In bytes: rasterio hands an integer on as it is, where GDAL's own option would read 64 as MiB.
-    return rasterio.Env(GDAL_CACHEMAX=cache_mb * 2**20)
-
-
-def open_dataset(path: str, **options: Any) -> Any:  # noqa: ANN401 -- rasterio is untyped
-    """Open a file with rasterio, or say in one line why that fails."""
-    try:
-        with _opening, warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            return rasterio.open(path, **options)
-    except RasterioError as error:
-        raise UnreadableRasterError(_why_unreadable(path, error)) from error
-
-
 class Handle:
     """One open file, or one overview of it, for one thread at a time.
 
@@ -114,16 +94,21 @@ class Handle:
         self._source = source
         self._lut = _lookup_table(source)
         self._alpha = source.alpha
-        options = {} if overview is None else {"OVERVIEW_LEVEL": overview}
-        self._open: list[Any] = [open_dataset(source.path, **options)]
+        self._options = {} if overview is None else {"OVERVIEW_LEVEL": overview}
+        self._open: list[Any] = []
+        self._connect()
+        self.width: int = self._dataset.width
+        self.height: int = self._dataset.height
+        self.block_shape: tuple[int, int] = self._dataset.block_shapes[0]
+
+    def _connect(self) -> None:
+        source = self._source
+        self._open.append(open_dataset(source.path, **self._options))
         if source.warp is not None:
             self._open.append(_warped(self._open[0], source))
             # Ground outside the file, masks and alpha all end up in the alpha band of the warped raster.
             self._alpha = self._open[-1].count
         self._dataset = self._open[-1]
-        self.width: int = self._dataset.width
-        self.height: int = self._dataset.height
-        self.block_shape: tuple[int, int] = self._dataset.block_shapes[0]
 
     def close(self) -> None:
         """Close the file."""
@@ -141,23 +126,39 @@ class Handle:
 
     def read_raw(self, row: int, col: int, height: int, width: int) -> tuple[Raw, Mask | None]:
         """Read a window in the file's own data type ``[bands, height, width]``, with its valid mask or None."""
-        source, window = self._source, FileWindow(col, row, width, height)
-        indexes = [*source.bands, self._alpha] if self._alpha else list(source.bands)
-        try:
-            raw = self._dataset.read(indexes, window=window, out_dtype=source.dtype)
-            mask = None
-            if source.mask_file and source.warp is None:
-                mask = self._dataset.read_masks(1, window=window) > 0
-        except RasterioError as error:
-            cause = " ".join(str(error.__cause__ or error).split())
-            raise UnreadableRasterError(
-                f"{source.path}: rows {row} to {row + height}, columns {col} to {col + width} can not be read "
-                f"({cause}); the file may be incomplete: copy or download it again"
-            ) from error
+        window = FileWindow(col, row, width, height)
+        for attempt in Attempts(self._source.path):
+            try:
+                if attempt.number:
+                    self.close()
+                    self._connect()
+                raw, mask = self._read_window(window)
+                break
+            except RasterioError as error:
+                if attempt.is_last:
+                    raise self._unreadable(window, error) from error
+        source = self._source
         if self._alpha:
             raw, opaque = raw[:-1], raw[-1] > 0
             mask = opaque if mask is None else mask & opaque
         return raw, _without_nodata(raw, mask, source.nodata)
+
+    def _read_window(self, window: FileWindow) -> tuple[Raw, Mask | None]:
+        """Read bands, the alpha band behind them, and the mask of a file that has one."""
+        source = self._source
+        indexes = [*source.bands, self._alpha] if self._alpha else list(source.bands)
+        raw = self._dataset.read(indexes, window=window, out_dtype=source.dtype)
+        if source.mask_file and source.warp is None:
+            return raw, self._dataset.read_masks(1, window=window) > 0
+        return raw, None
+
+    def _unreadable(self, window: FileWindow, error: Exception) -> UnreadableRasterError:
+        cause = " ".join(str(error.__cause__ or error).split())
+        row, col = window.row_off, window.col_off
+        return UnreadableRasterError(
+            f"{self._source.path}: rows {row} to {row + window.height}, columns {col} to {col + window.width} can "
+            f"not be read ({cause}); the file may be incomplete: copy or download it again"
+        )
 
     def _decode(self, raw: Raw) -> Pixels:
         source, lut = self._source, self._lut
@@ -256,34 +257,3 @@ def _warped(dataset: Any, source: Source) -> Any:  # noqa: ANN401 -- rasterio is
         src_nodata=None,
         add_alpha=not has_alpha,
     )
-
-
-def _why_unreadable(path: str, error: Exception) -> str:
-    """One line: what is wrong with the path, and what to give in its place."""
-    place = Path(path)
-    remote = "://" in path or path.startswith("/vsi")
-    if place.is_dir():
-        return f"{path} is a folder, not a raster; give a file in it"
-    if not remote and "No such file" in str(error):
-        return f"there is no file {path}; check the path"
-    if place.is_file() and place.stat().st_size == 0:
-        return f"{path} is empty (0 bytes); copy or download it again"
-    cause = " ".join(str(error).split())
-    return f"{path} can not be opened as a raster ({cause}); readable here: {_formats()}"
-
-
-def _formats() -> str:
-    names = {
-        "GTiff": "GeoTIFF",
-        "VRT": "VRT",
-        "JPEG": "JPEG",
-        "PNG": "PNG",
-        "JP2OpenJPEG": "JPEG 2000",
-        "HFA": "ERDAS Imagine",
-        "WEBP": "WebP",
-        "ECW": "ECW",
-        "MrSID": "MrSID",
-    }
-    with rasterio.Env() as env:
-        present = env.drivers()
-    return ", ".join(name for driver, name in names.items() if driver in present)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -55,8 +56,23 @@ def locate(dataset: Any, *, path: str, gsd: float | None) -> Georeference:  # no
         UnknownGsdError: The file does not tell the size of its pixels, and ``gsd`` is not given.
         ConfigError: ``gsd`` is not a positive number.
     """
-    crs, transform = _crs_and_transform(dataset, path)
-    width, height = dataset.width, dataset.height
+    crs, transform = crs_and_transform(dataset, path)
+    return locate_pixels(crs, transform, width=dataset.width, height=dataset.height, path=path, gsd=gsd)
+
+
+def locate_pixels(
+    crs: pyproj.CRS | None, transform: Affine, *, width: int, height: int, path: str, gsd: float | None
+) -> Georeference:
+    """Find the grid of pixels whose place is known; see :func:`locate`.
+
+    Args:
+        crs: Their CRS, or None.
+        transform: Pixel corners to map coordinates.
+        width: Columns.
+        height: Rows.
+        path: What they are called in messages.
+        gsd: Ground metres per pixel, overriding what CRS and transform say.
+    """
     if crs is None or transform.is_identity:
         try:
             grid = Grid.build(crs, transform, width=width, height=height)
@@ -87,13 +103,20 @@ def locate(dataset: Any, *, path: str, gsd: float | None) -> Georeference:  # no
     return Georeference(grid, crs, native, warp, reason)
 
 
-def _crs_and_transform(dataset: Any, path: str) -> tuple[pyproj.CRS | None, Affine]:  # noqa: ANN401
+def crs_and_transform(dataset: Any, path: str) -> tuple[pyproj.CRS | None, Affine]:  # noqa: ANN401 -- untyped
+    """Return where an open file says its pixels are; control points are fitted by an affine map."""
     points, points_crs = dataset.gcps
     transform, crs = dataset.transform, dataset.crs
     if points and transform.is_identity:
         transform, crs = from_gcps(points), points_crs
         _report_misfit(points, transform, path)
-    return (pyproj.CRS.from_wkt(crs.to_wkt()) if crs else None), transform
+    return (_crs_of(crs.to_wkt()) if crs else None), transform
+
+
+@lru_cache(maxsize=256)
+def _crs_of(wkt: str) -> pyproj.CRS:
+    """Return a CRS, parsed once however many files name it."""
+    return pyproj.CRS.from_wkt(wkt)
 
 
 def _report_misfit(points: list[Any], transform: Affine, path: str) -> None:
@@ -125,7 +148,7 @@ def metric_grid(native: Grid) -> tuple[Grid, str]:
         return _local_grid(native), f"the scale of {crs.name} varies by more than 2 % over the raster"
     if native.is_rotated:
         side_x, side_y = native.gsd / native.metres_x, native.gsd / native.metres_y
-        return _upright(native, _outline(native), crs, side_x, side_y), "the raster is rotated"
+        return _upright(native, outline(native), crs, side_x, side_y), "the raster is rotated"
     return native, f"{crs.type_name} {crs.name}, true scale at the centre"
 
 
@@ -153,12 +176,12 @@ def _local_grid(native: Grid) -> Grid:
     # Through WKT, as GDAL will see it.
     local = pyproj.CRS.from_wkt(ProjectedCRS(conversion, name=name, geodetic_crs=base).to_wkt())
     to_local = pyproj.Transformer.from_crs(crs, local, always_xy=True)
-    x, y = to_local.transform(*_outline(native))
+    x, y = to_local.transform(*outline(native))
     return _upright(native, (np.asarray(x), np.asarray(y)), local, native.gsd, native.gsd)
 
 
-def _outline(grid: Grid) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Map coordinates of points along the raster's border."""
+def outline(grid: Grid) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return map coordinates x and y of points along the border of a raster, float64 ``[88]`` each."""
     t = np.linspace(0, 1, 22)
     zero, one = np.zeros_like(t), np.ones_like(t)
     x = np.concatenate([t, t, zero, one]) * grid.width

@@ -9,12 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from treedet.errors import UnreadableRasterError
+from treedet.rasters.connecting import is_remote
 
 log = logging.getLogger("treedet")
 
 SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".vrt", ".jp2")
 """Files of a folder that are taken for rasters."""
 LIST_SUFFIX = ".txt"
+OWN_PICTURES = ("-look.png",)
 
 
 def list_rasters(rasters: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[str]:
@@ -39,6 +41,19 @@ def list_rasters(rasters: str | os.PathLike[str] | Sequence[str | os.PathLike[st
     return paths
 
 
+def names_many(raster: str | os.PathLike[str]) -> bool:
+    """Tell whether a path stands for many rasters: a folder, a glob or a list.
+
+    >>> names_many("tiles/*.tif"), names_many("tile.tif")
+    (True, False)
+    """
+    text = os.fspath(raster)
+    path = Path(text)
+    if path.exists():
+        return path.is_dir() or path.suffix.lower() == LIST_SUFFIX
+    return not is_remote(text) and glob.has_magic(text)
+
+
 def _expand(text: str) -> list[str]:
     path = Path(text)
     if path.is_dir():
@@ -48,9 +63,9 @@ def _expand(text: str) -> list[str]:
     if path.suffix.lower() == LIST_SUFFIX and path.is_file():
         lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
         named = [line for line in lines if line and not line.startswith("#")]
-        found = [line if _is_remote(line) else str(path.parent / line) for line in named]
+        found = [line if is_remote(line) else str(path.parent / line) for line in named]
         return _said(found, f"the list {text}", "a list holds one path a line")
-    if not path.exists() and not _is_remote(text) and glob.has_magic(text):
+    if not path.exists() and not is_remote(text) and glob.has_magic(text):
         found = sorted(entry for entry in glob.glob(text, recursive=True) if _is_raster(Path(entry)))  # noqa: PTH207 -- absolute patterns
         return _said(found, f"the pattern {text}", "check it, and put it in quotes on a command line")
     return [text]
@@ -64,8 +79,6 @@ def _said(found: list[str], what: str, advice: str) -> list[str]:
 
 
 def _is_raster(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
-
-
-def _is_remote(text: str) -> bool:
-    return "://" in text or text.startswith("/vsi")
+    # What treedet draws beside its outputs is no raster of anybody's forest.
+    own = path.name.startswith(".") or path.name.endswith(OWN_PICTURES)
+    return path.suffix.lower() in SUFFIXES and not own and path.is_file()

@@ -12,9 +12,10 @@ import numpy.typing as npt
 import pyproj
 from rasterio.enums import MaskFlags
 
-from treedet.core.grid import Grid
+from treedet.core.grid import Grid, Window
 from treedet.errors import BandMismatchError, ConfigError, UnreadableRasterError
-from treedet.rasters.decoding import Handle, Source, environment, open_dataset, patches
+from treedet.rasters.connecting import environment, open_dataset
+from treedet.rasters.decoding import Handle, Source, patches
 from treedet.rasters.facts import RasterFacts
 from treedet.rasters.georeference import Georeference, locate
 
@@ -37,6 +38,7 @@ class Opening:
         native_grid: The grid of the file's own pixels; the same unless warped.
         overviews: Reduction factors of the overviews that can be read in place of full resolution.
         facts: The same in words.
+        members: The files it is made of, the first before those it hides; none where it is one file.
     """
 
     source: Source
@@ -45,6 +47,41 @@ class Opening:
     native_grid: Grid
     overviews: tuple[int, ...]
     facts: RasterFacts
+    members: tuple[Member, ...] = ()
+
+    @property
+    def measures_stretch(self) -> bool:
+        """True where 8-bit values follow from a stretch."""
+        return self.source.palette is None and self.source.dtype != np.uint8
+
+    @property
+    def native_source(self) -> Source:
+        """How the file's own pixels are read, without a warp."""
+        return replace(self.source, warp=None)
+
+    def with_stretch(self, stretch: tuple[float, float] | None) -> Opening:
+        """Return the same file, read with another stretch."""
+        source, facts = replace(self.source, stretch=stretch), replace(self.facts, stretch=stretch)
+        return replace(self, source=source, facts=facts)
+
+
+@dataclass(frozen=True, eq=False)
+class Member:
+    """One of several files that are read as one raster.
+
+    Attributes:
+        source: How it is read; where the raster is warped, onto the raster's grid.
+        box: Where it lies on the grid that is read, inside it.
+        corner: Row and column of its first pixel on the raster's native grid.
+        size: Width and height of the file in pixels.
+        stamp: Bytes and time of change of the file, as far as known.
+    """
+
+    source: Source
+    box: Window
+    corner: tuple[int, int]
+    size: tuple[int, int]
+    stamp: tuple[int, int] | None = None
 
 
 def look_at(
@@ -152,22 +189,36 @@ def _choose_mask(dataset: Any, source: Source) -> tuple[Source, str]:  # noqa: A
 def _is_mask(source: Source, alpha: int) -> bool:
     """Tell a mask from a colour band, such as near infrared, that a writer tagged alpha."""
     plain = replace(source, bands=(alpha,), palette=None, stretch=None)
-    values = np.concatenate([raw.ravel() for raw, _ in _sample(plain)])
+    values = np.concatenate([raw.ravel() for raw, _ in sample(plain)])
     return bool(np.isin(values, (0, values.max())).mean() >= MASK_SHARE)
 
 
 def _measure_stretch(source: Source) -> tuple[float, float]:
-    """Return the 1st and 99th percentile of valid pixels of all bands, in a sample of bounded size."""
-    parts = [raw[:, valid] if valid is not None else raw for raw, valid in _sample(source)]
+    """Return the stretch of one file."""
+    return percentiles(valid_values(source), source.dtype)
+
+
+def valid_values(source: Source) -> npt.NDArray[Any]:
+    """Return the valid, finite values of all bands in a sample of bounded size, ``[N]``."""
+    parts = [raw[:, valid] if valid is not None else raw for raw, valid in sample(source)]
     values = np.concatenate([part.ravel() for part in parts])
-    values = values[np.isfinite(values)]
+    return np.asarray(values[np.isfinite(values)])
+
+
+def percentiles(values: npt.NDArray[Any], dtype: np.dtype[Any]) -> tuple[float, float]:
+    """Return the values that become 0 and 255: those below which 1 % and 99 % of a sample lie.
+
+    >>> percentiles(np.arange(101), np.dtype("uint16"))
+    (1.0, 99.0)
+    """
     if not values.size:
-        return (0.0, 1.0) if source.dtype.kind == "f" else (0.0, float(np.iinfo(source.dtype).max))
+        return (0.0, 1.0) if dtype.kind == "f" else (0.0, float(np.iinfo(dtype).max))
     low, high = np.percentile(values, STRETCH_PERCENTILES)
     return float(low), float(high if high > low else low + 1)
 
 
-def _sample(source: Source) -> list[tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None]]:
+def sample(source: Source) -> list[tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None]]:
+    """Read patches spread over a file, in its own values, each with its valid mask or None."""
     handle = Handle(source)
     try:
         return [handle.read_raw(*patch) for patch in patches(handle.height, handle.width)]

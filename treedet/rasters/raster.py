@@ -17,9 +17,11 @@ from shapely.geometry.base import BaseGeometry
 
 from treedet.core.crowns import reproject
 from treedet.core.grid import Grid, Window
-from treedet.errors import ConfigError, CrsMismatchError, RasterError
-from treedet.rasters.decoding import Handle, environment, patches
+from treedet.errors import ConfigError, NoOverlapError, RasterError
+from treedet.rasters.connecting import environment
+from treedet.rasters.decoding import Handle, patches
 from treedet.rasters.facts import RasterFacts
+from treedet.rasters.mosaic import Members, MosaicHandle, Troubles
 from treedet.rasters.opening import Opening, look_at
 from treedet.rasters.resampling import Axis, resample
 
@@ -65,11 +67,13 @@ class Raster:
         native_grid: The grid of the file's own pixels; differs from ``grid`` at most where ``warped``.
         source_crs: CRS of the file, or None; differs from ``grid.crs`` at most where ``warped``.
         facts: What the file is and how it is read.
+        troubles: Files of a raster made of several that could not be read; shared with clones.
     """
 
-    def __init__(self, opening: Opening) -> None:
+    def __init__(self, opening: Opening, troubles: Troubles | None = None) -> None:
         self._opening = opening
-        self._handles: dict[int | None, Handle] | None = {}
+        self._handles: dict[int | None, Handle | MosaicHandle] | None = {}
+        self.troubles = troubles if troubles is not None else Troubles()
         self.path: str = opening.source.path
         self.grid: Grid = opening.grid
         self.native_grid: Grid = opening.native_grid
@@ -120,7 +124,7 @@ class Raster:
 
     def clone(self) -> Raster:
         """Return the same raster with file handles of its own; bands and stretch are not decided again."""
-        return Raster(self._opening)
+        return Raster(self._opening, self.troubles)
 
     @property
     def warped(self) -> bool:
@@ -141,6 +145,11 @@ class Raster:
     def cache_mb(self) -> int:
         """Cap of GDAL's block cache while reading, in MiB."""
         return self._opening.source.cache_mb
+
+    @property
+    def members(self) -> Members:
+        """The files the raster is made of."""
+        return Members(self._opening)
 
     def read(self, window: Window, gsd: float | None = None) -> Tile:
         """Read a window of the model grid.
@@ -194,7 +203,7 @@ class Raster:
             name: How the message calls the area.
 
         Raises:
-            CrsMismatchError: The area does not overlap the raster.
+            NoOverlapError: The area does not overlap the raster.
         """
         grid = model or self.grid
         pixels: BaseGeometry = self.to_grid(np.array([polygons], dtype=object), grid)[0]
@@ -203,7 +212,7 @@ class Raster:
         )
         if shapely.area(inside) == 0:
             found = tuple(round(float(v), 1) for v in shapely.bounds(pixels))
-            raise CrsMismatchError(
+            raise NoOverlapError(
                 f"{name} does not overlap {self.path}: in pixels of the raster it spans {found}, the raster 0 to "
                 f"{grid.width} and 0 to {grid.height}; check that both are of the same place, and their CRS"
             )
@@ -216,13 +225,13 @@ class Raster:
             handle = self.prepare(self.grid)
             valid, total = 0, 0
             for patch in patches(handle.height, handle.width):
-                _, mask = handle.read_raw(*patch)
+                _, mask = handle.read(*patch)
                 size = patch[2] * patch[3]
                 valid += size if mask is None else int(np.count_nonzero(mask))
                 total += size
         return valid / total
 
-    def prepare(self, model: Grid) -> Handle:
+    def prepare(self, model: Grid) -> Handle | MosaicHandle:
         """Open the resolution that serves a model grid: the coarsest overview that is no coarser than it."""
         if self._handles is None:
             raise RasterError(f"{self.path} is closed; read it inside its with block")
@@ -230,10 +239,14 @@ class Raster:
         fitting = [(factor, i) for i, factor in enumerate(self._opening.overviews) if factor <= ratio * 1.001]
         level = max(fitting)[1] if fitting else None
         if level not in self._handles:
-            self._handles[level] = Handle(self._opening.source, level)
+            self._handles[level] = (
+                MosaicHandle(self._opening, self.troubles, level)
+                if self._opening.members
+                else Handle(self._opening.source, level)
+            )
         return self._handles[level]
 
-    def _strips(self, handle: Handle, model: Grid, window: Window) -> Iterator[tuple[int, int]]:
+    def _strips(self, handle: Handle | MosaicHandle, model: Grid, window: Window) -> Iterator[tuple[int, int]]:
         """Yield runs of output rows, first and last, that are decoded together.
 
         Strips end on multiples of their height in the file, so that blocks are used whole. Blocks too large for

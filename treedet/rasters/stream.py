@@ -17,7 +17,7 @@ import numpy as np
 
 from treedet.core.grid import Grid, Window
 from treedet.errors import ConfigError, RasterError
-from treedet.rasters.decoding import environment
+from treedet.rasters.connecting import environment
 from treedet.rasters.raster import Raster, Tile
 from treedet.rasters.row_store import RowStore
 from treedet.rasters.tiling import TilePlan
@@ -48,7 +48,12 @@ class StreamConfig:
 
 
 def stream_tiles(
-    raster: Raster, plan: TilePlan, *, config: StreamConfig | None = None, first_row: int = 0
+    raster: Raster,
+    plan: TilePlan,
+    *,
+    config: StreamConfig | None = None,
+    first_row: int = 0,
+    last_row: int | None = None,
 ) -> Generator[tuple[int, Tile], None, None]:
     """Read the windows of a plan.
 
@@ -62,6 +67,7 @@ def stream_tiles(
         plan: Windows on ``plan.grid``, a grid made by ``raster.grid.at_gsd``.
         config: Threads and tiles ahead.
         first_row: Row of windows to begin with, when an interrupted run is resumed.
+        last_row: Row before which to end; None for the last one.
 
     Yields:
         The row of windows and the tile, row by row, left to right.
@@ -70,7 +76,7 @@ def stream_tiles(
         RasterError: A window can not be read; the message names it.
     """
     config = config or StreamConfig()
-    jobs = [(row, window) for row in range(first_row, len(plan.rows)) for window in plan.rows[row]]
+    jobs = [(row, window) for row in range(len(plan.rows))[first_row:last_row] for window in plan.rows[row]]
     if not jobs:
         return
     with ExitStack() as stack:
@@ -93,7 +99,8 @@ def is_read_in_bands(raster: Raster, plan: TilePlan) -> bool:
 
 def _clone(raster: Raster, grid: Grid, stack: ExitStack) -> Raster:
     clone = stack.enter_context(raster.clone())
-    clone.prepare(grid)  # opened here, so that a vanished file is reported at once
+    with environment(raster.cache_mb):
+        clone.prepare(grid)  # opened here, so that a vanished file is reported at once
     return clone
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -82,6 +82,22 @@ class TilePlan:
     def next_top(self, row_index: int) -> float:
         """Return the top, in pixels, of the next row that has windows after ``row_index``, or infinity."""
         return next((float(row[0].row) for row in self.rows[row_index + 1 :] if row), math.inf)
+
+    def bottom_above(self, row_index: int) -> float:
+        """Return the bottom, in pixels, of the last row before ``row_index`` that has windows, or minus infinity."""
+        return next((float(row[0].bottom) for row in reversed(self.rows[:row_index]) if row), -math.inf)
+
+    def over(self, boxes: npt.NDArray[np.float64]) -> TilePlan:
+        """Return the plan without the windows that meet none of some boxes ``[M, 4]``, in pixels of the grid."""
+        windows = [window for row in self.rows for window in row]
+        if not windows:
+            return self
+        places = np.array([window.box for window in windows], dtype=np.float64)
+        tree = shapely.STRtree(np.asarray(shapely.box(*boxes.T), dtype=object))
+        met = np.zeros(len(windows), dtype=bool)
+        met[tree.query(shapely.box(*places.T), predicate="intersects")[0]] = True
+        left = iter(met.tolist())
+        return replace(self, rows=tuple(tuple(window for window in row if next(left)) for row in self.rows))
 
     def to_dict(self) -> dict[str, Any]:
         """Return what tells this plan from another as JSON-able values; windows are there as a digest."""

@@ -77,8 +77,14 @@ def test_ids_run_on_over_parts_without_gaps():
     assert every["crown_id"].tolist() == [14, 15, 16, 17]
 
 
+NO_MEMBERS = SimpleNamespace(
+    paths=["a"], corners=lambda: np.zeros((1, 2)), holding=lambda points: np.zeros(len(points), np.int64)
+)
 SETUP = SimpleNamespace(
-    job=SimpleNamespace(plan=SimpleNamespace(grid=GRID)), raster=SimpleNamespace(path="a"), crs=None, excluded=None
+    job=SimpleNamespace(plan=SimpleNamespace(grid=GRID)),
+    raster=SimpleNamespace(grid=GRID, native_grid=GRID, warped=False, members=NO_MEMBERS),
+    crs=None,
+    excluded=None,
 )
 
 

@@ -1,0 +1,31 @@
+"""A run over many rasters: what is looked for, with what, and where it goes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from treedet.inference.options import PredictOptions
+from treedet.inference.run_options import RunOptions
+from treedet.models.base import WindowDetector
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A run over many rasters.
+
+    Attributes:
+        model: Finds crowns in windows.
+        name: The model's name.
+        source: The rasters, as given.
+        output: File or folder of the crowns.
+        options: What to look for.
+        how: How the run goes.
+    """
+
+    model: WindowDetector
+    name: str
+    source: str
+    output: Path
+    options: PredictOptions
+    how: RunOptions

@@ -1,0 +1,163 @@
+"""The outputs of a run over many rasters: checked before it, written after it."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from treedet.core.palette import coloured_by
+from treedet.inference.campaign import Campaign, ground_setup, one_crs
+from treedet.inference.campaign_folder import CampaignFolder
+from treedet.inference.campaign_output import OneTable, PerRaster, Watched, check_targets, paths_per_raster
+from treedet.inference.campaign_run import Run
+from treedet.inference.campaign_summary import CampaignSummary, write_failures
+from treedet.inference.gather import Totals, gather
+from treedet.inference.output import CURE, Filters
+from treedet.inference.watching import Observer, footprint
+from treedet.rasters.raster import Raster
+from treedet.vectors.crowns_writer import WriteOptions, check_names
+from treedet.vectors.writers import check_target, open_writer
+
+
+def check_output(run: Run, *, replacing: bool) -> Filters:
+    """Refuse what can not be written before any raster is opened, and return which crowns are kept.
+
+    Args:
+        run: The run.
+        replacing: Whether existing outputs are replaced.
+
+    Raises:
+        OutputError: The output can not be written.
+        ConfigError: A condition on crowns makes no sense.
+    """
+    labels = run.model.spec.labels
+    if run.how.per_raster:
+        check_targets({}, run.output, overwrite=replacing, schema=labels)
+    else:
+        check_target(run.output, overwrite=replacing, schema=labels, partition=run.options.partition)
+    filters = Filters(run.options, run.model.spec)
+    check_names(filters.probabilities, run.output)
+    return filters
+
+
+class Writing:
+    """Gathers a run into its outputs.
+
+    Args:
+        run: The run.
+        campaign: What is worked off.
+        filters: Which crowns are kept.
+        replacing: Whether existing outputs are replaced.
+
+    Raises:
+        OutputError: A raster's file can not be written.
+        ConfigError: The crowns do not go into one file.
+    """
+
+    def __init__(self, run: Run, campaign: Campaign, filters: Filters, *, replacing: bool) -> None:
+        self._run, self._campaign, self._filters = run, campaign, filters
+        self._rasters = [Raster(ground.opening) for ground in campaign.grounds]
+        labels = run.model.spec.labels
+        self._options = WriteOptions(
+            overwrite=replacing,
+            shape=run.options.shape,
+            colour_by=coloured_by(labels.attributes, run.options.colour_by),
+            partition=None if run.how.per_raster else run.options.partition,
+        )
+        self._paths: dict[str, Path] = {}
+        self._crs = campaign.crs
+        if run.how.per_raster:
+            self._paths = paths_per_raster(run.output, [path for r in self._rasters for path in r.members.paths])
+            check_targets(self._paths, run.output, overwrite=replacing, schema=labels)
+        else:
+            self._crs = one_crs(campaign)
+
+    def begin(self, observer: Observer | None) -> Watched | None:
+        """Show the largest piece of ground to an observer."""
+        if observer is None:
+            return None
+        sizes = [sum(w * h for w, h in r.members.sizes.values()) * r.grid.gsd**2 for r in self._rasters]
+        number = sizes.index(max(sizes))
+        setup = ground_setup(self._campaign.grounds[number], self._run.model, self._run.options)
+        with setup.raster as raster:
+            grid = setup.job.plan.grid
+            observer.begin(raster, setup.job.aoi or footprint(raster, grid), grid)
+        return Watched(number, observer)
+
+    def write(self, folder: CampaignFolder, watched: Watched | None) -> CampaignSummary:
+        """Gather finished units, write the crowns and what could not be read, and return the summary."""
+        started, run = time.perf_counter(), self._run
+        totals = Totals(run.model, min_p=run.options.min_p)
+        troubles = dict(self._campaign.failures)
+        common: dict[str, Any] = {
+            "filters": self._filters,
+            "labels": run.model.spec.labels,
+            "totals": totals,
+            "watched": watched,
+        }
+        if run.how.per_raster:
+            files = PerRaster(self._paths, options=self._options, metadata=self._about, **common)
+            gather(self._campaign, folder, run.model, files, troubles=troubles)
+            summary = self._summary(totals, troubles, time.perf_counter() - started)
+        else:
+            labels = run.model.spec.labels
+            sizes: dict[str, tuple[int, int]] = {}
+            for raster in self._rasters:
+                sizes |= raster.members.sizes
+            with open_writer(
+                run.output, schema=labels, crs=self._crs, raster_size=sizes, options=self._options
+            ) as writer:
+                table = OneTable(writer, crs=self._crs, **common)
+                gather(self._campaign, folder, run.model, table, troubles=troubles)
+                summary = self._summary(totals, troubles, time.perf_counter() - started)
+                writer.finish(summary.to_dict())
+        write_failures(run.output, troubles)
+        return summary
+
+    def _about(self, source: str) -> dict[str, Any]:
+        """Return what is stored in the file of one raster."""
+        settings = self._campaign.settings
+        kept = {name: settings[name] for name in ("model", "device", "precision", "score threshold", "version")}
+        return {"source": source, "rasters": self._run.source, **kept, "filters": self._filters.text}
+
+    def _summary(self, totals: Totals, troubles: dict[str, str], writing_s: float) -> CampaignSummary:
+        run, campaign, spec = self._run, self._campaign, self._run.model.spec
+        hectares, settings = totals.hectares, campaign.settings
+        gsds = [raster.grid.gsd for raster in self._rasters]
+        crs = "the CRS of each raster" if run.how.per_raster else getattr(self._crs, "name", "pixel coordinates")
+        return CampaignSummary(
+            source=run.source,
+            output=str(run.output.with_suffix("") if run.how.per_raster else run.output),
+            rasters=campaign.rasters,
+            grounds=len(campaign.grounds),
+            outside=campaign.outside,
+            crowns=totals.crowns,
+            hectares=hectares,
+            canopy_cover=min(1.0, totals.covered_hectares / hectares) if hectares else 0.0,
+            cut=totals.cut,
+            cure_m=CURE * totals.widest_cut_m,
+            windows=int(totals.facts.windows),
+            skipped=int(totals.facts.skipped),
+            seconds=totals.facts.seconds + writing_s,
+            network_s=totals.facts.network_s,
+            gsds=(min(gsds), max(gsds)),
+            model_gsd=spec.gsd,
+            native=sum(ground.mode == "native" for ground in campaign.grounds),
+            stretches=settings["stretch measured"],
+            crs=str(crs),
+            model=f"{run.name} ({settings['model'][:12]})",
+            device=settings["device"],
+            precision=settings["precision"],
+            score_threshold=settings["score threshold"],
+            iou_threshold=spec.iou_threshold,
+            ios_threshold=spec.ios_threshold,
+            overlap_m=settings["windows"]["overlap_px"] * spec.gsd,
+            aoi=run.options.aoi,
+            filters=self._filters.text,
+            version=settings["version"],
+            min_p=run.options.min_p,
+            failures=troubles,
+            classes=totals.kept.tables(hectares),
+            cautions=totals.found.cautions,
+        )
