@@ -70,7 +70,7 @@ class NetworkDetector:
             raise BandMismatchError(
                 f"the model needs {self._spec.bands} bands, the windows have {bands}; give bands="
             )
-        padded = pad(pixels, self._spec.stride)
+        padded = self._padded(pixels)
         with torch.inference_mode():
             out = self._backend.trunk(padded)
             anchors = self._anchors(*padded.shape[2:]).to(out.logits.device)
@@ -102,9 +102,14 @@ class NetworkDetector:
             For each window, probabilities float32 ``[N_b, K]`` by attribute.
         """
         with torch.inference_mode():
-            out = self._backend.trunk(pad(pixels, self._spec.stride))
+            out = self._backend.trunk(self._padded(pixels))
             given = [torch.from_numpy(np.asarray(one, np.float32).reshape(-1, 4)) for one in boxes]
             return self._said(out, given, size=(pixels.shape[2], pixels.shape[3]), alone=alone)
+
+    def _padded(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        # Torchvision's networks know padding as the mean colour; ours know it as black.
+        filling = None if self._spec.original is None else [round(255 * value) for value in self._spec.mean]
+        return pad(pixels, self._spec.stride, filling=filling)
 
     def _with_attributes(
         self, found: list[Detections], out: TrunkOutput, *, size: tuple[int, int]
@@ -123,10 +128,23 @@ class NetworkDetector:
         return [{name: parts[i] for name, parts in by_window.items()} for i in range(len(boxes))]
 
 
-def pad(pixels: npt.NDArray[np.uint8], multiple: int) -> npt.NDArray[np.uint8]:
-    """Return windows ``[B, C, H, W]`` padded with zeros at the bottom and right to whole multiples."""
+def pad(
+    pixels: npt.NDArray[np.uint8], multiple: int, *, filling: Sequence[int] | None = None
+) -> npt.NDArray[np.uint8]:
+    """Return windows ``[B, C, H, W]`` padded at the bottom and right to whole multiples.
+
+    Args:
+        pixels: Uint8 ``[B, C, H, W]``.
+        multiple: Of pixels.
+        filling: Value of each band in the padding; zeros if None.
+    """
     height, width = pixels.shape[2:]
     down, right = -height % multiple, -width % multiple
     if not down and not right:
         return pixels
-    return np.pad(pixels, ((0, 0), (0, 0), (0, down), (0, right)))
+    padded = np.pad(pixels, ((0, 0), (0, 0), (0, down), (0, right)))
+    if filling is not None:
+        colour = np.array(filling, np.uint8)[:, None, None]
+        padded[:, :, height:] = colour
+        padded[:, :, :, width:] = colour
+    return padded

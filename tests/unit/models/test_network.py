@@ -6,6 +6,7 @@ import torch
 from factories import tiny_spec
 
 from treedet.core.boxes import RIGHT
+from treedet.core.original import OriginalSetting
 from treedet.core.spec import ModelSpec
 from treedet.core.suppression import MergeConfig
 from treedet.errors import BandMismatchError, DetectionCapWarning
@@ -124,3 +125,18 @@ def test_pad_leaves_whole_multiples_alone() -> None:
     pixels = np.ones((1, 3, 64, 96), np.uint8)
     assert pad(pixels, 32) is pixels
     assert pad(pixels[:, :, :50], 32).shape == (1, 3, 64, 96)
+
+
+def test_padding_has_the_colour_the_weights_know_it_by() -> None:
+    seen = []
+
+    class Watched(Scripted):
+        def trunk(self, pixels: np.ndarray) -> object:
+            seen.append(pixels)
+            return super().trunk(pixels)
+
+    for original in (None, OriginalSetting()):
+        detect(Watched(tiny_spec(original=original, mean=(0.2, 0.4, 0.6)), {}), 50, 64)
+    assert seen[0][0, :, 50:, 0].tolist() == [[0] * 14] * 3
+    assert seen[1][0, :, 50:, 0].tolist() == [[51] * 14, [102] * 14, [153] * 14]
+    assert not seen[1][:, :, :50].any()
