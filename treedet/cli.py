@@ -40,6 +40,7 @@ def predict(
     resume: bool = False,
     overwrite: bool = False,
     per_raster: bool = False,
+    part: str | None = None,
     no_look: bool = False,
 ) -> int:
     """Find the tree crowns of a raster, or of many as one ground, and write them to a GIS file.
@@ -56,6 +57,8 @@ def predict(
         resume: Go on with an interrupted run, or take up the rasters that could not be read.
         overwrite: Replace an existing output.
         per_raster: Write one file for each of many rasters, to the folder OUTPUT; OUTPUT.csv chooses the format.
+        part: Do one part of a run over many rasters, such as 3/16; by default that of a SLURM job array, if in one.
+            treedet merge gathers the parts.
         no_look: Do not draw OUTPUT-look.png, nine squares of ground with the crowns on them.
     """
     from treedet.commands import predict_command  # noqa: PLC0415 - --help must not load torch
@@ -66,9 +69,23 @@ def predict(
         options,
         load=predict_command.Loading(model, device, precision),
         how=RunOptions(per_raster=per_raster, resume=resume, overwrite=overwrite),
+        part=part,
         look=not no_look,
         zoning=zoning,
     )
+
+
+def merge(run: str, output: str, *, overwrite: bool = False) -> int:
+    """Gather the parts of a run over many rasters into one output.
+
+    Args:
+        run: The run folder, OUTPUT.parts.
+        output: File to write, or the folder where the parts were run with --per_raster.
+        overwrite: Replace an existing output.
+    """
+    from treedet.commands import predict_command  # noqa: PLC0415 - --help must not load torch
+
+    return predict_command.merge(run, output, overwrite=overwrite)
 
 
 def train(
@@ -292,6 +309,7 @@ class Command:
 # package has that too and would load torch for it.
 COMMANDS = {
     "predict": Command(predict, {"options": PredictOptions, "zoning": ZoneOptions}),
+    "merge": Command(merge),
     "train": Command(train, {"options": TrainOptions, "config": TrainConfig}),
     "evaluate": Command(run_evaluate, {"reading": TruthReading, "config": EvaluateConfig}),
     "compare": Command(run_compare),

@@ -236,6 +236,7 @@ def test_a_server_without_the_file_is_not_waited_for(tmp_path, tiles, server):
     assert "404" in summary.failures[paths[1]]
 
 
+@pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")
 @pytest.mark.filterwarnings("default")
 def test_the_command_line_lists_failures_and_exits_with_3(tmp_path, tiles, monkeypatch, capsys):
     monkeypatch.setattr(predict_command, "load_detector", lambda *_, **__: detector())

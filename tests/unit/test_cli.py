@@ -41,6 +41,7 @@ def test_flags_and_lists_are_options_of_some_command():
     parser = build_parser()
     commands = [
         ["predict", "a", "b"],
+        ["merge", "a", "b"],
         ["train", "a", "b", "c"],
         ["evaluate", "a", "b", "c"],
         ["compare", "a", "b"],

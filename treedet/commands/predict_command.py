@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +11,12 @@ from treedet.commands.bars import PredictBar
 from treedet.commands.paths import quoted
 from treedet.display.look import LookSheet
 from treedet.errors import ConfigError
+from treedet.inference.campaign_parts import PartSummary, merge_parts, predict_part
+from treedet.inference.campaign_run import Run
 from treedet.inference.campaign_summary import CampaignSummary
 from treedet.inference.detector import load as load_detector
 from treedet.inference.options import PredictOptions
-from treedet.inference.run_options import RunOptions
+from treedet.inference.run_options import Part, RunOptions
 from treedet.inference.summary import Summary
 from treedet.inference.zone_options import ZoneOptions
 from treedet.inference.zone_run import check_zones
@@ -22,6 +25,8 @@ from treedet.models.backends.eager import Precision
 from treedet.rasters.listing import names_many
 from treedet.vectors.crowns_writer import refuse_existing
 from treedet.vectors.writers import check_target
+
+log = logging.getLogger("treedet")
 
 SOME_FAILED = 3
 """Exit code of a run in which rasters could not be read."""
@@ -51,6 +56,7 @@ def run(
     how: RunOptions,
     look: bool,
     zoning: ZoneOptions | None = None,
+    part: str | None = None,
 ) -> int:
     """Predict to a file, showing progress, and print the summary.
 
@@ -68,10 +74,13 @@ def run(
             "--zones and --grid count the crowns of one raster as it is read; of many, count them afterwards: "
             f"treedet summarise {quoted(output)} TABLE"
         )
+    share = _share(part, many=many)
     target = Path(output)
     picture = target.with_name(target.stem + "-look.png")
     # Before the model is loaded, which takes a while. Of a run that is taken up, outputs may be there.
     replacing = how.overwrite or (many and how.resume and target.with_name(target.name + ".parts").exists())
+    if share is not None:
+        return _run_part(raster, target, options, load=load, how=how, part=share)
     if not how.per_raster:
         check_target(target, overwrite=replacing, partition=options.partition)
     check_zones(zoning, target, overwrite=how.overwrite)
@@ -95,9 +104,49 @@ def run(
                 watch=bar.show,
                 observer=sheet,
             )
-    for line in summary.lines():
-        sys.stdout.write(line + "\n")
+    _tell(summary)
     if sheet is not None:
         sheet.save(picture, title=f"{Path(raster).name}: {summary.crowns:,} crowns")
         sys.stdout.write(f"look       {picture}\n")
     return SOME_FAILED if isinstance(summary, CampaignSummary) and summary.failures else 0
+
+
+def merge(run_folder: str, output: str, *, overwrite: bool) -> int:
+    """Gather the parts of a run, print the summary, and return the exit code.
+
+    Raises:
+        TreedetError: Something the user can mend.
+    """
+    summary = merge_parts(run_folder, output, overwrite=overwrite)
+    _tell(summary)
+    return SOME_FAILED if summary.failures else 0
+
+
+def _share(part: str | None, *, many: bool) -> Part | None:
+    """Return the part of the run that is asked for, by option or by a job array; None for the whole."""
+    if part is not None:
+        if not many:
+            raise ConfigError("--part is for many rasters; give a folder, a quoted glob or a .txt list")
+        share = Part.parse(part)
+        return None if share.of == 1 else share
+    share_of_array = Part.from_array() if many else None
+    if share_of_array is not None:
+        log.info("part %s is done, as the SLURM job array says; --part 1/1 does everything", share_of_array)
+    return share_of_array
+
+
+def _run_part(
+    raster: str, target: Path, options: PredictOptions, *, load: Loading, how: RunOptions, part: Part
+) -> int:
+    keep_memory()
+    detector = load_detector(load.model, device=load.device, precision=load.precision)
+    with PredictBar() as bar:
+        run = Run(detector.model, detector.name, raster, target, options, how)
+        summary = predict_part(run, raster, part, watch=bar.show)
+    _tell(summary)
+    return SOME_FAILED if summary.failures else 0
+
+
+def _tell(summary: Summary | CampaignSummary | PartSummary) -> None:
+    for line in summary.lines():
+        sys.stdout.write(line + "\n")

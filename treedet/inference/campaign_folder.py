@@ -63,6 +63,13 @@ class CampaignFolder:
     def __init__(self, output: Path) -> None:
         self.path = output.with_name(output.name + ".parts")
 
+    @classmethod
+    def at(cls, path: Path) -> CampaignFolder:
+        """Return a folder by its own path."""
+        folder = cls(path)
+        folder.path = path
+        return folder
+
     @property
     def exists(self) -> bool:
         """Whether there is something to resume."""
@@ -120,7 +127,8 @@ class CampaignFolder:
             path, other = other, path
         try:
             save_arrays(path, arrays)
-            other.unlink(missing_ok=True)
+            if other.exists():
+                other.unlink(missing_ok=True)
         except OSError as error:
             raise OutputError(
                 f"{path} can not be written: {error.strerror or error}; free some space, then go on with resume=True "

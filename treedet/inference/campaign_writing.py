@@ -88,7 +88,7 @@ class Writing:
     def write(self, folder: CampaignFolder, watched: Watched | None) -> CampaignSummary:
         """Gather finished units, write the crowns and what could not be read, and return the summary."""
         started, run = time.perf_counter(), self._run
-        totals = Totals(run.model, min_p=run.options.min_p)
+        totals = Totals(run.model, min_p=run.options.min_p, grounds=len(self._campaign.grounds))
         troubles = dict(self._campaign.failures)
         common: dict[str, Any] = {
             "filters": self._filters,

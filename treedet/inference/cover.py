@@ -22,10 +22,11 @@ class CanopyCover:
 
     Args:
         grid: The model grid of the crowns.
+        points_per_side: Most points along the longer side of the grid.
     """
 
-    def __init__(self, grid: Grid) -> None:
-        self._spacing = max(1.0, max(grid.width, grid.height) / POINTS_PER_SIDE)
+    def __init__(self, grid: Grid, *, points_per_side: int = POINTS_PER_SIDE) -> None:
+        self._spacing = max(1.0, max(grid.width, grid.height) / points_per_side)
         self._columns = math.ceil(grid.width / self._spacing)
         self._rows = math.ceil(grid.height / self._spacing)
         # Where runs of covered points begin (+1) and end (-1) in each row; a running sum tells which are covered.
@@ -63,5 +64,5 @@ class CanopyCover:
     @property
     def hectares(self) -> float:
         """Area of the union in hectares."""
-        covered = np.cumsum(self._ends, axis=1) > 0
+        covered = np.cumsum(self._ends, axis=1, dtype=np.int32) > 0
         return float(np.count_nonzero(covered)) * self._cell_m2 / 1e4

@@ -15,6 +15,7 @@ from treedet.core.grid import Grid
 from treedet.core.placed import Placed
 from treedet.inference.campaign import Campaign, ground_setup
 from treedet.inference.campaign_folder import CampaignFolder
+from treedet.inference.cover import POINTS_PER_SIDE
 from treedet.inference.merge import CrownMerger
 from treedet.inference.output import Ledger, place
 from treedet.inference.parts import RowFacts
@@ -23,6 +24,8 @@ from treedet.inference.setup import Setup
 from treedet.inference.tally import ClassTally
 from treedet.models.base import WindowDetector
 
+FEWEST_POINTS = 128
+"""Points along a side on which canopy cover of one of many grounds is counted."""
 NOWHERE = Grid(None, Affine.identity(), 1, 1, 1.0, 1.0)
 """The grid of tallies that only add up others."""
 
@@ -110,8 +113,10 @@ def _pieces(
         for path, reason in result.troubles.items():
             troubles.setdefault(path, reason)
         below = plan.next_top(unit.last - 1)
-        border = crowns_in(merger.push(result.open, next_top=below), setup.job)
-        crowns = CrownArrays.concat([result.closed, border], attributes)
+        crowns = result.closed
+        if len(result.open) or len(merger.open):
+            border = crowns_in(merger.push(result.open, next_top=below), setup.job)
+            crowns = CrownArrays.concat([crowns, border], attributes)
         top = float(merger.open.boxes[:, 1].min(initial=below))
         yield Piece(number, setup, crowns, result.facts, top, last=unit is units[-1])
 
@@ -122,9 +127,11 @@ class Totals:
     Args:
         model: Tells the classes.
         min_p: Least probability of an attribute.
+        grounds: How many there are. Of many, canopy cover is counted on fewer points each, and not on fewer together.
     """
 
-    def __init__(self, model: WindowDetector, *, min_p: float | None) -> None:
+    def __init__(self, model: WindowDetector, *, min_p: float | None, grounds: int) -> None:
+        self._points = max(FEWEST_POINTS, round(POINTS_PER_SIDE / math.sqrt(max(1, grounds))))
         self._schema, self._min_p = model.spec.labels, min_p
         self.kept = ClassTally(self._schema, NOWHERE, min_p=min_p)
         self.found = ClassTally(self._schema, NOWHERE, min_p=min_p)
@@ -137,7 +144,9 @@ class Totals:
         """Count a piece, and those of its crowns that are kept."""
         ledger = self._ledgers.get(piece.ground)
         if ledger is None:
-            ledger = self._ledgers[piece.ground] = Ledger(piece.setup.job.plan, self._schema, min_p=self._min_p)
+            ledger = self._ledgers[piece.ground] = Ledger(
+                piece.setup.job.plan, self._schema, min_p=self._min_p, points_per_side=self._points
+            )
         ledger.add(piece.crowns, kept, piece.facts)
         if piece.last:
             self._close(self._ledgers.pop(piece.ground))

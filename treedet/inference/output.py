@@ -16,7 +16,7 @@ from treedet.core.crowns import CrownArrays
 from treedet.core.labels import LabelSchema
 from treedet.core.placed import Placed
 from treedet.core.spec import ModelSpec
-from treedet.inference.cover import CanopyCover
+from treedet.inference.cover import POINTS_PER_SIDE, CanopyCover
 from treedet.inference.options import PredictOptions
 from treedet.inference.parts import RowFacts
 from treedet.inference.setup import Setup
@@ -146,9 +146,17 @@ class Ledger:
         plan: Windows on the model grid.
         schema: Names of classes and attributes.
         min_p: Least probability of an attribute.
+        points_per_side: How finely canopy cover is counted; see :class:`treedet.inference.cover.CanopyCover`.
     """
 
-    def __init__(self, plan: TilePlan, schema: LabelSchema, *, min_p: float | None = None) -> None:
+    def __init__(
+        self,
+        plan: TilePlan,
+        schema: LabelSchema,
+        *,
+        min_p: float | None = None,
+        points_per_side: int = POINTS_PER_SIDE,
+    ) -> None:
         self.crowns = 0
         self.kept = ClassTally(schema, plan.grid, min_p=min_p)
         # Before conditions: who asks for dead crowns alone shall not be told that all are dead.
@@ -156,7 +164,7 @@ class Ledger:
         self.cut = 0
         self.widest_cut_m = 0.0
         self.facts = RowFacts()
-        self._cover = CanopyCover(plan.grid)
+        self._cover = CanopyCover(plan.grid, points_per_side=points_per_side)
         self._plan = plan
 
     @property
