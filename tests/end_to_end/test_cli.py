@@ -263,8 +263,8 @@ class TestRasters:
         (tmp_path / "zero.tif").touch()
         assert_refused(capsys, "predict", tmp_path / "zero.tif", tmp_path / "out.gpkg", says=["0 bytes"])
 
-    def test_folder(self, tmp_path, capsys):
-        assert_refused(capsys, "predict", tmp_path, tmp_path / "out.gpkg", says=["is a folder"])
+    def test_folder_without_rasters(self, tmp_path, capsys):
+        assert_refused(capsys, "predict", tmp_path, tmp_path / "out.gpkg", says=["names no raster"])
 
     @pytest.mark.parametrize("more", [[], ["--no_look"]])
     def test_truncated_names_the_window(self, raster, tmp_path, capsys, more):
