@@ -40,6 +40,8 @@ def predict(
     resume: bool = False,
     overwrite: bool = False,
     per_raster: bool = False,
+    workers: int | None = None,
+    scheduler: str | None = None,
     part: str | None = None,
     no_look: bool = False,
 ) -> int:
@@ -56,6 +58,8 @@ def predict(
             natively. Otherwise fp32 or bf16.
         resume: Go on with an interrupted run, or take up the rasters that could not be read.
         overwrite: Replace an existing output.
+        workers: Processes on this machine that share the work (needs treedet[dask]).
+        scheduler: Address of a Dask scheduler whose workers share the work, such as tcp://10.0.0.1:8786.
         per_raster: Write one file for each of many rasters, to the folder OUTPUT; OUTPUT.csv chooses the format.
         part: Do one part of a run over many rasters, such as 3/16; by default that of a SLURM job array, if in one.
             treedet merge gathers the parts.
@@ -68,7 +72,7 @@ def predict(
         output,
         options,
         load=predict_command.Loading(model, device, precision),
-        how=RunOptions(per_raster=per_raster, resume=resume, overwrite=overwrite),
+        how=RunOptions(per_raster, resume, overwrite, workers=workers, scheduler=scheduler),
         part=part,
         look=not no_look,
         zoning=zoning,

@@ -21,6 +21,7 @@
     ├─ ConfigError (ValueError)    an argument or setting makes no sense
     ├─ BackendUnavailableError (ImportError)
     ├─ TrainingError               training can not go on
+    ├─ WorkersError                workers on other machines or processes were lost
     └─ ResumeMismatchError         resume with other settings than the interrupted run
 
     TreedetWarning (UserWarning)
@@ -116,6 +117,10 @@ class ConfigError(TreedetError, ValueError):
 
 class BackendUnavailableError(TreedetError, ImportError):
     """The engine or device asked for is not installed here."""
+
+
+class WorkersError(TreedetError):
+    """Workers or their scheduler were lost, and too often to go on."""
 
 
 class TrainingError(TreedetError):

@@ -66,7 +66,7 @@ def run(
     Raises:
         TreedetError: Something the user can mend.
     """
-    many = names_many(raster)
+    many = names_many(raster) or how.shared
     if how.per_raster and not many:
         raise ConfigError(f"--per_raster is for many rasters, {raster} is one; leave it out")
     if many and zoning is not None and zoning.wanted:
@@ -74,7 +74,9 @@ def run(
             "--zones and --grid count the crowns of one raster as it is read; of many, count them afterwards: "
             f"treedet summarise {quoted(output)} TABLE"
         )
-    share = _share(part, many=many)
+    if part is not None and how.shared:
+        raise ConfigError("--part does a part of a run by itself; leave out --workers and --scheduler")
+    share = None if how.shared else _share(part, many=many)
     target = Path(output)
     picture = target.with_name(target.stem + "-look.png")
     # Before the model is loaded, which takes a while. Of a run that is taken up, outputs may be there.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +117,7 @@ class CampaignFolder:
         Raises:
             OutputError: The disk is full or the folder can not be written.
         """
-        arrays = {**flat(result.closed), FACTS: np.array(list(asdict(result.facts).values()), np.float64)}
+        arrays = {**flat(result.closed), FACTS: np.array(list(result.facts.figures.values()), np.float64)}
         if len(result.open):
             arrays |= {OPEN + name: values for name, values in flat(result.open).items()}
         if result.troubles:
@@ -144,7 +144,7 @@ class CampaignFolder:
         path = self.path / (key + DONE)
         values = load_arrays(path if path.exists() else self.path / (key + TROUBLED))
         mine = {name.removeprefix(OPEN): v for name, v in values.items() if name.startswith(OPEN)}
-        figures = dict(zip([f.name for f in fields(RowFacts)], values[FACTS].tolist(), strict=True))
+        figures = dict(zip(RowFacts().figures, values[FACTS].tolist(), strict=True))
         return UnitResult(
             CrownArrays(**arguments_of(CrownArrays, values)),
             Candidates(**arguments_of(Candidates, mine)) if mine else Candidates.empty(),

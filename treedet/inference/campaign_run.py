@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ class Run:
         output: File or folder of the crowns.
         options: What to look for.
         how: How the run goes.
+        load: Returns the same model in another process; None where none can.
     """
 
     model: WindowDetector
@@ -29,3 +31,4 @@ class Run:
     output: Path
     options: PredictOptions
     how: RunOptions
+    load: Callable[[], WindowDetector] | None = None

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import geopandas as gpd
 import numpy as np
@@ -76,7 +77,17 @@ def load(path: str | Path | None = None, *, device: str = "auto", precision: Pre
     spec, tensors = model_file.load(path)
     trunk = build(spec, tensors)
     backend = _backend(trunk, spec, device=device, precision=precision)
-    return Detector(NetworkDetector(backend, spec, digest=model_file.digest(path)), name=path.name, trunk=trunk)
+    model = NetworkDetector(backend, spec, digest=model_file.digest(path))
+    again = partial(load_model, str(path.absolute()), device, precision)
+    return Detector(model, name=path.name, trunk=trunk, load=again)
+
+
+def load_model(
+    path: str, device: str, precision: Precision, setting: Literal["treedet", "original"] = "treedet"
+) -> WindowDetector:
+    """Return what finds crowns in windows, as workers need it; see :func:`load`."""
+    detector = load(path, device=device, precision=precision)
+    return as_original(detector.model, detector.name) if setting == "original" else detector.model
 
 
 class Detector:
@@ -86,12 +97,21 @@ class Detector:
         model: Finds crowns in windows.
         name: The model's name, for summaries.
         trunk: The network's weights; None where the model has none.
+        load: Returns the same model in another process; by default a model without weights is sent as it is.
     """
 
-    def __init__(self, model: WindowDetector, *, name: str = "model", trunk: Trunk | None = None) -> None:
+    def __init__(
+        self,
+        model: WindowDetector,
+        *,
+        name: str = "model",
+        trunk: Trunk | None = None,
+        load: Callable[..., WindowDetector] | None = None,
+    ) -> None:
         self.model = model
         self.name = name
         self.trunk = trunk
+        self._load = load
 
     @property
     def spec(self) -> ModelSpec:
@@ -241,7 +261,9 @@ class Detector:
         options = (options or PredictOptions()).but(changes)
         source = str(rasters) if isinstance(rasters, str | Path) else f"{len(rasters)} paths"
         how = replace(how or RunOptions(), **own)
-        run = Run(self._model_for(options), self.name, source, Path(output), options, how)
+        run = Run(
+            self._model_for(options), self.name, source, Path(output), options, how, load=self._elsewhere(options)
+        )
         summary = predict_many(run, rasters, watch=watch, observer=observer)
         if summary.cure_m:
             warn_cut(summary.overlap_m)
@@ -314,6 +336,12 @@ class Detector:
             raise ConfigError("this detector has no weights to save; only a network does")
         model_file.save(path, self.spec, weights_of(self.trunk), overwrite=overwrite)
 
+    def _elsewhere(self, options: PredictOptions) -> Callable[[], WindowDetector] | None:
+        """Return what gives the model in another process; None for weights that no file holds."""
+        if self._load is not None:
+            return partial(self._load, setting=options.setting)
+        return partial(_given, self.model) if self.trunk is None else None
+
     def _model_for(self, options: PredictOptions) -> WindowDetector:
         return as_original(self.model, self.name) if options.setting == "original" else self.model
 
@@ -324,3 +352,7 @@ class Detector:
 def _backend(trunk: Trunk, spec: ModelSpec, *, device: str = "auto", precision: Precision = "auto") -> EagerBackend:
     """Return an engine; ``auto`` leaves the precision to the model, and a model may leave it to the device."""
     return EagerBackend(trunk, device=device, precision=spec.precision if precision == "auto" else precision)
+
+
+def _given(model: WindowDetector) -> WindowDetector:
+    return model

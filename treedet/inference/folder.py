@@ -10,6 +10,7 @@ from treedet.inference.campaign_folder import CampaignFolder
 from treedet.inference.campaign_run import Run
 from treedet.inference.campaign_summary import CampaignSummary
 from treedet.inference.campaign_writing import Writing, check_output
+from treedet.inference.on_dask import work_on_dask
 from treedet.inference.watching import CampaignProgress, Observer, Watch
 from treedet.inference.work import work_off
 from treedet.rasters.listing import list_rasters
@@ -89,6 +90,10 @@ def work(
     left = [unit for unit in units if unit.key not in finished]
     total = sum(unit.windows for unit in units)
     progress = CampaignProgress(total, done=total - sum(unit.windows for unit in left), watch=watch)
+    if run.how.shared:
+        if left:
+            work_on_dask(run, campaign, left, folder, progress)
+        return
     for unit in left:
         result = work_off(unit, campaign.grounds[unit.ground], run.model, run.options, watch=progress.within)
         folder.save(unit.key, result)

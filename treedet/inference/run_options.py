@@ -18,11 +18,29 @@ class RunOptions:
         per_raster: Write one file for each raster.
         resume: Take up what an interrupted run, or one in which rasters failed, left to do.
         overwrite: Replace existing outputs.
+        workers: Processes on this machine that share the work, through Dask; None works in this one.
+        scheduler: Address of a Dask scheduler whose workers share the work.
+
+    Raises:
+        ConfigError: Both workers and a scheduler are given, or fewer than one worker.
     """
 
     per_raster: bool = False
     resume: bool = False
     overwrite: bool = False
+    workers: int | None = None
+    scheduler: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.workers is not None and self.scheduler is not None:
+            raise ConfigError("workers and scheduler exclude each other: a scheduler has workers of its own")
+        if self.workers is not None and self.workers < 1:
+            raise ConfigError(f"workers must be at least 1, found {self.workers}")
+
+    @property
+    def shared(self) -> bool:
+        """Whether other processes do the work."""
+        return self.workers is not None or self.scheduler is not None
 
 
 RUN_OPTIONS = tuple(field.name for field in fields(RunOptions))

@@ -8,8 +8,8 @@ from factories import UTM, make_raster
 
 from treedet.arguments import in_order
 from treedet.cli import build_parser, main
+from treedet.commands import train_inputs
 from treedet.commands.evaluate_command import annotated
-from treedet.commands.train_command import _plots
 from treedet.evaluation.config import TruthReading
 from treedet.training.options import TrainOptions
 
@@ -52,6 +52,6 @@ def test_annotation_to_train_and_to_evaluate_on_is_read_with_them(tmp_path):
     shapes = shapely.box([500_001, 500_005], 5_399_993, [500_003, 500_007], 5_399_996)
     gpd.GeoDataFrame({"status": ["Live", "1"]}, geometry=shapes, crs=UTM).to_file(tmp_path / "a.gpkg")
     crowns = str(tmp_path / "a.gpkg")
-    trained, _ = _plots(raster, crowns, TrainOptions(values=VALUES))
+    trained, _ = train_inputs.annotated(raster, crowns, TrainOptions(values=VALUES))
     for plots in (trained, annotated(raster, crowns, TruthReading(values=VALUES))):
         assert plots[0].crowns["status"].tolist() == ["alive", "dead"]
