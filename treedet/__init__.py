@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from treedet.evaluation.crown_files import paired_files
     from treedet.evaluation.evaluate import evaluate, evaluate_crowns
     from treedet.evaluation.report import Report
-    from treedet.inference.detector import Detector, load
+    from treedet.inference.detector import Detector
+    from treedet.inference.loading import load
     from treedet.inference.options import PredictOptions
     from treedet.inference.summarise import Summarised, summarise
     from treedet.inference.summary import Summary
@@ -69,7 +70,7 @@ _HOME = {
     "evaluate_crowns": "treedet.evaluation.evaluate",
     "fine_tune": "treedet.training.fine_tune",
     "import_deepforest": "treedet.compat.deepforest",
-    "load": "treedet.inference.detector",
+    "load": "treedet.inference.loading",
     "match_field": "treedet.datasets.field_trees",
     "pair": "treedet.datasets.annotated",
     "paired_files": "treedet.evaluation.crown_files",

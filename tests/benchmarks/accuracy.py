@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from treedet.inference.detector import Detector, load
+from treedet.inference.detector import Detector
+from treedet.inference.loading import load
 from treedet.metrics.detection import RasterCount, Scores, count, scores
 from treedet.training.validation import predicted_boxes
 from treedet.vectors.annotations import read_boxes

@@ -13,7 +13,7 @@ from pathlib import Path
 from treedet.datasets.annotated import AnnotatedRaster, pair
 from treedet.datasets.sources import SOURCES, load_source, split_by_place
 from treedet.evaluation.calibrate import calibrate
-from treedet.inference.detector import load
+from treedet.inference.loading import load
 from treedet.training.bundled import HELD_OUT, SPLIT_SEED
 
 

@@ -33,7 +33,8 @@ from treedet.core.crowns import CrownArrays
 from treedet.core.grid import Grid
 from treedet.core.labels import LabelSchema
 from treedet.datasets.annotated import AnnotatedRaster
-from treedet.inference.detector import Detector, load
+from treedet.inference.detector import Detector
+from treedet.inference.loading import load
 from treedet.metrics.detection import count, scores
 from treedet.models import model_file
 from treedet.vectors.truth import read_annotations

@@ -31,7 +31,8 @@ from treedet.datasets.crops import read_crops
 from treedet.datasets.sample_config import SampleConfig
 from treedet.datasets.sources import place_of
 from treedet.inference.describe import describe_boxes
-from treedet.inference.detector import Detector, load
+from treedet.inference.detector import Detector
+from treedet.inference.loading import load
 from treedet.inference.memory import find_crowns
 from treedet.metrics.calibration import reliability
 from treedet.metrics.matching import match_boxes

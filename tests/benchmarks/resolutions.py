@@ -25,7 +25,8 @@ from sweep_picture import sweep_lines
 from treedet.datasets.annotated import AnnotatedRaster, pair
 from treedet.evaluation.evaluate import evaluate
 from treedet.evaluation.report import Report
-from treedet.inference.detector import Detector, load
+from treedet.inference.detector import Detector
+from treedet.inference.loading import load
 from treedet.metrics.bootstrap import Difference, paired_difference
 from treedet.metrics.detection import RasterCount
 

@@ -19,7 +19,8 @@ import pandas as pd
 from treedet.core.grid import Window
 from treedet.datasets.scenes import SCENE_KINDS, Scene, SceneConfig, render_scene
 from treedet.display.sheets import Outcome, hits_sheet
-from treedet.inference.detector import Detector, load
+from treedet.inference.detector import Detector
+from treedet.inference.loading import load
 from treedet.metrics.detection import count, scores
 from treedet.metrics.matching import match_boxes
 from treedet.rasters.write import RasterWriter

@@ -14,7 +14,8 @@ import pandas as pd
 
 from treedet.core.boxes import open_sides
 from treedet.core.original import Setting
-from treedet.inference.detector import Detector, bundled_model, load
+from treedet.inference.detector import Detector
+from treedet.inference.loading import bundled_model, load
 from treedet.inference.options import PredictOptions
 from treedet.inference.setup import prepare
 from treedet.models import model_file

@@ -20,7 +20,8 @@ from treedet.arguments import in_order
 from treedet.commands import inspect_command, predict_command
 from treedet.core import crowns as crowns_table
 from treedet.core.labels import LabelSchema
-from treedet.inference.detector import Detector, bundled_model, load
+from treedet.inference.detector import Detector
+from treedet.inference.loading import bundled_model, load
 from treedet.inference.parts import RunFolder
 from treedet.models.blobs import BlobDetector
 from treedet.vectors.annotations import read_crowns

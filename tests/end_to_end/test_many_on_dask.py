@@ -13,7 +13,8 @@ from geopandas.testing import assert_geodataframe_equal
 from treedet import cli
 from treedet.errors import ConfigError
 from treedet.inference import campaign, on_dask
-from treedet.inference.detector import Detector, load
+from treedet.inference.detector import Detector
+from treedet.inference.loading import load
 from treedet.inference.options import PredictOptions
 from treedet.inference.run_options import RunOptions
 from treedet.models.blobs import BlobDetector

@@ -21,7 +21,7 @@ from treedet.core.crowns import CrownArrays
 from treedet.core.labels import LabelSchema
 from treedet.core.spec import OperatingPoint
 from treedet.datasets.annotated import AnnotatedRaster
-from treedet.inference.detector import load
+from treedet.inference.loading import load
 from treedet.models import model_file
 from treedet.models.build import weights_of
 from treedet.models.trunk import Trunk

@@ -15,7 +15,7 @@ from torchvision.ops import nms
 
 from treedet.compat.deepforest import Imported, import_deepforest
 from treedet.core.suppression import MergeConfig
-from treedet.inference.detector import load
+from treedet.inference.loading import load
 from treedet.models.anchors import anchor_boxes
 from treedet.models.backends.eager import EagerBackend
 from treedet.models.build import build

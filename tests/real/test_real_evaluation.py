@@ -4,7 +4,7 @@ import pytest
 
 from treedet.datasets.annotated import pair
 from treedet.evaluation.evaluate import evaluate
-from treedet.inference.detector import load
+from treedet.inference.loading import load
 
 
 # The truth of the pasture shows far fewer crowns than the bundled model takes for trees there.

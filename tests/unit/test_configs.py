@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from treedet.cli import main
-from treedet.inference.detector import load
+from treedet.inference.loading import load
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").rglob("*.yaml"))
 

@@ -9,7 +9,7 @@ from treedet.commands.paths import beside, model_path, quoted
 from treedet.display.evaluation_scores import reliability, score_curve
 from treedet.evaluation.calibrate import Calibrated, calibrate
 from treedet.evaluation.config import CalibrateConfig, TruthReading
-from treedet.inference.detector import load
+from treedet.inference.loading import load
 from treedet.models.backends.allocator import keep_memory
 from treedet.vectors.crowns_writer import refuse_existing
 

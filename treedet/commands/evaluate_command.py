@@ -17,7 +17,7 @@ from treedet.evaluation.config import EvaluateConfig, TruthReading
 from treedet.evaluation.crown_files import paired_files
 from treedet.evaluation.evaluate import evaluate, evaluate_crowns
 from treedet.evaluation.report import Report, check_folder
-from treedet.inference.detector import load
+from treedet.inference.loading import load
 from treedet.models.backends.allocator import keep_memory
 from treedet.vectors.truth import TruthOptions
 from treedet.vectors.truth_columns import NOT_ATTRIBUTES

@@ -13,7 +13,8 @@ import pandas as pd
 from treedet.commands.origin import origin_lines
 from treedet.core.spec import HeadFacts, ModelSpec
 from treedet.core.suppression import MergeConfig
-from treedet.inference.detector import Detector, bundled_model, load
+from treedet.inference.detector import Detector
+from treedet.inference.loading import bundled_model, load
 from treedet.inference.setup import reading, tiling
 from treedet.models import model_file
 from treedet.rasters.raster import Raster

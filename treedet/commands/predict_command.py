@@ -14,7 +14,7 @@ from treedet.errors import ConfigError
 from treedet.inference.campaign_parts import PartSummary, merge_parts, predict_part
 from treedet.inference.campaign_run import Run
 from treedet.inference.campaign_summary import CampaignSummary
-from treedet.inference.detector import load as load_detector
+from treedet.inference.loading import load as load_detector
 from treedet.inference.options import PredictOptions
 from treedet.inference.run_options import Part, RunOptions
 from treedet.inference.summary import Summary

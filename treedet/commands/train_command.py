@@ -21,7 +21,7 @@ from treedet.display.confusion import confusion
 from treedet.display.curves import curves
 from treedet.display.sheets import MOST_WINDOWS, SQUARE_M, Outcome, choose_squares, hits_sheet, windows_sheet
 from treedet.errors import SparseAnnotationError, TreedetWarning
-from treedet.inference.detector import load
+from treedet.inference.loading import load
 from treedet.models.backends.allocator import keep_memory
 from treedet.training.callbacks import write_history
 from treedet.training.config import TrainConfig

@@ -7,9 +7,8 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import geopandas as gpd
 import numpy as np
@@ -38,7 +37,7 @@ from treedet.inference.watching import Observer, Watch
 from treedet.inference.zone_options import ZoneOptions
 from treedet.inference.zone_run import check_zones, counted_by
 from treedet.models import model_file
-from treedet.models.backends.eager import EagerBackend, Precision
+from treedet.models.backends.eager import EagerBackend
 from treedet.models.base import WindowDetector
 from treedet.models.build import build, weights_of
 from treedet.models.network import NetworkDetector
@@ -51,43 +50,6 @@ from treedet.vectors.crs import bring_to
 from treedet.vectors.writers import WriteOptions, check_target, open_writer
 
 log = logging.getLogger("treedet")
-
-BUNDLED = "crowns.safetensors"
-
-
-def bundled_model() -> Path:
-    """Return the path of the model file that comes with the package."""
-    return Path(str(resources.files("treedet") / "weights" / BUNDLED))
-
-
-def load(path: str | Path | None = None, *, device: str = "auto", precision: Precision = "auto") -> Detector:
-    """Load a model.
-
-    Args:
-        path: A treedet model file; None loads the bundled model.
-        device: ``auto`` takes a GPU where there is one; else ``cpu``, ``cuda``, ``mps``.
-        precision: ``auto`` takes the model's own: fp32 for imported weights, else bf16 where the device computes it
-            natively. Otherwise ``fp32`` or ``bf16``.
-
-    Raises:
-        ModelFileError: The file is missing, of another format, or damaged.
-        BackendUnavailableError: The device or precision is not available.
-    """
-    path = bundled_model() if path is None else Path(path)
-    spec, tensors = model_file.load(path)
-    trunk = build(spec, tensors)
-    backend = _backend(trunk, spec, device=device, precision=precision)
-    model = NetworkDetector(backend, spec, digest=model_file.digest(path))
-    again = partial(load_model, str(path.absolute()), device, precision)
-    return Detector(model, name=path.name, trunk=trunk, load=again)
-
-
-def load_model(
-    path: str, device: str, precision: Precision, setting: Literal["treedet", "original"] = "treedet"
-) -> WindowDetector:
-    """Return what finds crowns in windows, as workers need it; see :func:`load`."""
-    detector = load(path, device=device, precision=precision)
-    return as_original(detector.model, detector.name) if setting == "original" else detector.model
 
 
 class Detector:
@@ -323,7 +285,9 @@ class Detector:
         for line in report.lines():
             log.info("%s", line)
         trunk = build(spec, tensors)
-        return Detector(NetworkDetector(_backend(trunk, spec), spec), name=self.name, trunk=trunk)
+        return Detector(
+            NetworkDetector(EagerBackend(trunk, precision=spec.precision), spec), name=self.name, trunk=trunk
+        )
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write the model to a file that :func:`load` reads.
@@ -347,11 +311,6 @@ class Detector:
 
     def _summary(self, ledger: Ledger, setup: Setup, output: Path, filters: Filters, *, extra_s: float) -> Summary:
         return ledger.summary(setup, name=self.name, output=str(output), filters=filters.text, extra_s=extra_s)
-
-
-def _backend(trunk: Trunk, spec: ModelSpec, *, device: str = "auto", precision: Precision = "auto") -> EagerBackend:
-    """Return an engine; ``auto`` leaves the precision to the model, and a model may leave it to the device."""
-    return EagerBackend(trunk, device=device, precision=spec.precision if precision == "auto" else precision)
 
 
 def _given(model: WindowDetector) -> WindowDetector:

@@ -22,7 +22,8 @@ from treedet.datasets.sample_config import SampleConfig
 from treedet.datasets.samples import Pool
 from treedet.datasets.scenes import random_config, render_scene
 from treedet.datasets.sources import SOURCES, AnnotatedImage, load_source, split_by_place
-from treedet.inference.detector import Detector, load
+from treedet.inference.detector import Detector
+from treedet.inference.loading import load
 from treedet.metrics.operating_points import LEAST, choose_points
 from treedet.metrics.paired import PairedCrowns
 from treedet.models import model_file

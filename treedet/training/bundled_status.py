@@ -20,7 +20,8 @@ from treedet.datasets.annotated import AnnotatedRaster, pair
 from treedet.datasets.crops import read_crops
 from treedet.datasets.sample_config import SampleConfig
 from treedet.datasets.sources import place_of, refuse_evaluation_only
-from treedet.inference.detector import Detector, load
+from treedet.inference.detector import Detector
+from treedet.inference.loading import load
 from treedet.models import model_file
 from treedet.models.build import weights_of
 from treedet.models.loss_config import HeadConfig
