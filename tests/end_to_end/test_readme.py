@@ -23,6 +23,7 @@ WRITTEN = {
     "attributes.md": set(),
     "from_deepforest.md": {"crowns.csv", "labels.json"},
     "zones.md": {"crowns.gpkg", "crowns-zones.gpkg"},
+    "campaigns.md": {"crowns.gpkg"},
 }
 """Files that the example of each page leaves behind."""
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from factories import tiny_spec
 
-from treedet.inference import detector
+from treedet.inference import loading
 from treedet.models import model_file
 from treedet.models.build import weights_of
 from treedet.models.trunk import Trunk
@@ -96,7 +96,7 @@ def test_the_network_reads_what_reading_alone_reads(on_path, tmp_path, monkeypat
     spec, model = tiny_spec(), tmp_path / "tiny.safetensors"
     torch.manual_seed(0)
     model_file.save(model, spec, weights_of(Trunk(spec)))
-    for module in (worker, detector):
+    for module in (worker, loading):
         monkeypatch.setattr(module, "bundled_model", lambda: model)
     monkeypatch.setattr(worker, "keep_memory", lambda: None)  # it is for the whole process
     raster = str(imagery.write_forest(tmp_path / "wood.tif", 300, 0.1, imagery.STRIPED_LZW))

@@ -24,6 +24,7 @@ class Plot:
         self.labels = np.array(labels, dtype=object)
         self.aoi = aoi
         self.ignored = np.array(ignored, dtype=float).reshape(-1, 4)
+        self.origin = None
 
     def open(self):
         return Raster.open(self.path)
