@@ -157,7 +157,12 @@ def _client(workers: int | None, scheduler: str | None) -> Iterator[Any]:
         raise BackendUnavailableError(
             "workers= and scheduler= (--workers, --scheduler) need Dask: pip install 'treedet[dask]'"
         ) from error
-    settings = {"distributed.scheduler.allowed-failures": DEATHS, "distributed.logging.distributed": "error"}
+    settings = {
+        "distributed.scheduler.allowed-failures": DEATHS,
+        # A worker that died has to load libraries and a model again before it is back.
+        "distributed.deploy.lost-worker-timeout": "10 minutes",
+        "distributed.logging.distributed": "error",
+    }
     with dask.config.set(settings):
         if scheduler is not None:
             try:
