@@ -9,12 +9,12 @@ from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-FOLDER = Path(sys.argv[1])
 failed: Counter[str] = Counter()
 
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    folder = Path()
 
     def log_message(self, *_):
         pass
@@ -24,7 +24,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self, *, with_body=True):
         how, _, name = self.path.strip("/").partition("/")
-        path = FOLDER / name
+        path = self.folder / name
         if not name or not path.is_file():
             return self.answer(404)
         times, _, kind = how.partition("-")
@@ -53,6 +53,8 @@ class Handler(BaseHTTPRequestHandler):
 
 
 if __name__ == "__main__":
+    # Not on import: the tests' doctests import every file.
+    Handler.folder = Path(sys.argv[1])
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     sys.stdout.write(f"{server.server_port}\n")
     sys.stdout.flush()
