@@ -14,10 +14,10 @@ from geopandas.testing import assert_geodataframe_equal
 
 from treedet.core import crowns as crowns_table
 from treedet.errors import ConfigError, CrsMismatchError, OutputError, UnreadableRasterError
-from treedet.inference import campaign
+from treedet.inference import campaign, exclusion
 from treedet.inference.detector import Detector
 from treedet.models.blobs import BlobDetector
-from treedet.vectors.annotations import read_crowns
+from treedet.vectors.annotations import read_crowns, read_polygons
 
 WIDTH, HEIGHT = 430, 370
 COLUMNS, ROWS = (0, 140, 290, WIDTH), (0, 121, 250, HEIGHT)
@@ -296,3 +296,39 @@ def test_many_small_files_far_apart(tmp_path):
     assert summary.grounds == 12
     assert table.groupby("source").size().tolist() == [len(circles)] * 12
     assert table["crown_id"].is_unique
+
+
+def around(x, y):
+    """A square on the map about a pixel."""
+    east, north = 500_000 + x * 0.1, 5_400_000 - y * 0.1
+    return shapely.box(east - 0.5, north - 0.5, east + 0.5, north + 0.5)
+
+
+@pytest.mark.parametrize("per_raster", [False, True])
+def test_buildings_hold_no_crowns_in_any_file_and_are_read_once(tmp_path, tiles, monkeypatch, per_raster):
+    make_raster(tmp_path / "tiles" / "far.tif", PIXELS, transform=Affine(0.1, 0, 500_900, 0, -0.1, 5_400_000))
+    houses = gpd.GeoDataFrame(geometry=[around(*CIRCLES[0, :2]), around(*CIRCLES[10, :2])], crs=UTM)
+    houses.to_file(tmp_path / "houses.gpkg")
+    read = []
+    monkeypatch.setattr(exclusion, "read_polygons", lambda *a, **k: read.append(a) or read_polygons(*a, **k))
+    output = tmp_path / ("out" if per_raster else "out.gpkg")
+    summary = detector().predict_many(
+        tmp_path / "tiles", output, **OPTIONS, exclude=str(tmp_path / "houses.gpkg"), per_raster=per_raster
+    )
+    assert summary.grounds == 2
+    assert summary.crowns == 2 * len(CIRCLES) - 2
+    assert len(read) == 1
+    files = sorted(output.glob("*.gpkg")) if per_raster else [output]
+    left = pd.concat([read_crowns(file).geometry.centroid for file in files])
+    assert not left.within(houses.union_all()).any()
+    assert len(left) == summary.crowns
+
+
+def test_buildings_beside_all_files_are_said_once(tmp_path, tiles, caplog):
+    caplog.set_level(logging.INFO, logger="treedet")
+    gpd.GeoDataFrame(geometry=[around(90_000, 10)], crs=UTM).to_file(tmp_path / "houses.gpkg")
+    summary = detector().predict_many(
+        tmp_path / "tiles", tmp_path / "out.gpkg", **OPTIONS, exclude=str(tmp_path / "houses.gpkg")
+    )
+    assert summary.crowns == len(CIRCLES)
+    assert said(caplog).count("no polygon lies on any raster, so nothing is dropped") == 1

@@ -100,7 +100,7 @@ class OneTable:
         kept = self._append(Placed.concat([placed for _, placed in self._waiting], self._attributes))
         start = 0
         for piece, placed in self._waiting:
-            crowns = piece.crowns.take(kept[start : start + len(placed)])
+            crowns = placed.crowns.take(kept[start : start + len(placed)])
             start += len(placed)
             self._totals.add(piece, crowns)
             if self._watched is not None and self._watched.ground == piece.ground:

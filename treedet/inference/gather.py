@@ -16,6 +16,7 @@ from treedet.core.placed import Placed
 from treedet.inference.campaign import Campaign, ground_setup
 from treedet.inference.campaign_folder import CampaignFolder
 from treedet.inference.cover import POINTS_PER_SIDE
+from treedet.inference.exclusion import Exclusion
 from treedet.inference.merge import CrownMerger
 from treedet.inference.output import Ledger, place
 from treedet.inference.parts import RowFacts
@@ -63,7 +64,7 @@ class Sink(Protocol):
     crs: pyproj.CRS | None
 
     def take(self, piece: Piece, placed: Placed) -> None:
-        """Take the crowns of a piece."""
+        """Take the crowns of a piece: ``placed`` holds those of them that do not lie where crowns are excluded."""
 
     def finish(self) -> None:
         """Write what is left."""
@@ -85,12 +86,15 @@ def gather(
         OutputError: A result is missing or damaged, or the sink can not write.
     """
     attributes = {name: len(values) for name, values in model.spec.labels.attributes.items()}
+    exclusion = Exclusion(campaign.options.exclude)
     for number, ground in enumerate(campaign.grounds):
         setup = ground_setup(ground, model, campaign.options)
+        setup = replace(setup, excluded=exclusion.on(setup.raster, setup.job.plan.grid))
         if not sink.own_crs:
             setup = replace(setup, crs=sink.crs)
         for piece in _pieces(campaign, number, setup, folder, attributes=attributes, troubles=troubles):
             sink.take(piece, place(piece.crowns, setup))
+    exclusion.say_unmet("any raster")
     sink.finish()
 
 

@@ -9,7 +9,7 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +25,7 @@ from treedet.core.original import OriginalSetting
 from treedet.core.spec import ModelSpec, Reading
 from treedet.core.suppression import MergeConfig
 from treedet.errors import BandMismatchError, GsdWarning
+from treedet.inference.exclusion import Exclusion
 from treedet.inference.options import PredictOptions
 from treedet.inference.pipeline import Job
 from treedet.models.base import WindowDetector
@@ -51,7 +52,8 @@ class Setup:
         identity: Digest of the model, device and precision.
         options: What the user asked for.
         original: The setting of the tool that the model was imported from, where it is followed.
-        excluded: Where crowns are dropped, in pixels of the model grid; None for nowhere.
+        excluded: Where crowns are dropped, in pixels of the model grid; None for nowhere, and where it is not known
+            yet (:class:`treedet.inference.exclusion.Exclusion`).
     """
 
     raster: Raster
@@ -94,7 +96,10 @@ def prepare(path: str, model: WindowDetector, options: PredictOptions) -> Iterat
     # Before the raster is opened, which may take a while over a network.
     model.spec.threshold(options.score_threshold)
     with Raster.open(path, gsd=options.gsd, bands=options.bands, stretch=options.stretch) as raster:
-        yield set_up(raster, model, options)
+        setup, exclusion = set_up(raster, model, options), Exclusion(options.exclude)
+        setup = replace(setup, excluded=exclusion.on(raster, setup.job.plan.grid))
+        exclusion.say_unmet(path)
+        yield setup
 
 
 def set_up(
@@ -150,9 +155,7 @@ def set_up(
         batch_size=options.batch_size or (1 if model.identity["device"] == "cpu" else GPU_BATCH),
         stream=StreamConfig(threads=options.readers),
     )
-    excluded = _excluded(options.exclude, raster, grid)
-    facts = raster.source_crs, model.identity, options
-    return Setup(raster, job, mode, *facts, original=original, excluded=excluded)
+    return Setup(raster, job, mode, raster.source_crs, model.identity, options, original)
 
 
 def reading(grid: Grid, spec: ModelSpec, *, coarse: Literal["auto", "adapt", "native"] = "auto") -> Reading:
@@ -227,20 +230,6 @@ def _aoi(path: str | None, raster: Raster, grid: Grid) -> BaseGeometry | None:
     if path is None:
         return None
     return raster.area_on_grid(read_polygons(path, crs=raster.source_crs), grid, name=f"the AOI {path}")
-
-
-def _excluded(path: str | None, raster: Raster, grid: Grid) -> BaseGeometry | None:
-    """Read the polygons that crowns are dropped in and return those on the raster, in pixels of the model grid."""
-    if path is None:
-        return None
-    polygons = read_polygons(path, crs=raster.source_crs)
-    pixels = shapely.make_valid(raster.to_grid(np.array([polygons], dtype=object), grid)[0])
-    # A layer of buildings may be of a whole country, and a raster without one is nothing wrong.
-    inside: BaseGeometry = shapely.intersection(pixels, shapely.box(0, 0, grid.width, grid.height))
-    if inside.is_empty:
-        log.info("exclude %s: no polygon lies on %s, so nothing is dropped", path, raster.path)
-    shapely.prepare(inside)
-    return inside
 
 
 def _fingerprint(setup: Setup) -> dict[str, Any]:
