@@ -66,7 +66,6 @@ class Source:
         weight: Share of training windows drawn from it, relative to the others.
         equalised: Its contrast was equalised already, so it never is again.
         tightening: Factor about their centres that brings loosely drawn boxes to the crown's outline.
-        mosaic: Share of windows put together from four images; None for that of the run.
     """
 
     name: str
@@ -75,15 +74,13 @@ class Source:
     weight: float = 1.0
     equalised: bool = False
     tightening: float = 1.0
-    mosaic: float | None = None
 
 
 SOURCES = (
     Source("neon-benchmark", "neon-benchmark/train/annotations.csv", 0.096, 5.0, equalised=True, tightening=0.9),
-    Source("neon-plots", "neon-plots/train/annotations.csv", weight=2.0),
-    Source("yell", "samples/2019_YELL_2_541000_4977000_image_crop.xml", 0.1, 0.8),
-    # Plots of 20 m, so four to a window.
-    Source("idtrees", "species-idtrees/annotations.csv", weight=1.4, mosaic=1.0),
+    Source("neon-plots", "neon-plots/train/annotations.csv", weight=1.6),
+    Source("yell", "samples/2019_YELL_2_541000_4977000_image_crop.xml", 0.1, 1.0),
+    Source("idtrees", "species-idtrees/annotations.csv", weight=1.2),
 )
 """The sets the bundled model is trained on, besides rendered scenes."""
 

@@ -15,22 +15,19 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from treedet.core.labels import LabelSchema
 from treedet.core.spec import ModelSpec
 from treedet.datasets.ground import Ground
 from treedet.datasets.sample_config import SampleConfig
 from treedet.datasets.samples import Pool
-from treedet.datasets.scenes import random_config, render_scene
+from treedet.datasets.scene_pool import scene_pool
 from treedet.datasets.sources import SOURCES, AnnotatedImage, load_source, split_by_place
 from treedet.inference.detector import Detector
 from treedet.inference.loading import load
 from treedet.metrics.operating_points import LEAST, choose_points
 from treedet.metrics.paired import PairedCrowns
 from treedet.models import model_file
-from treedet.models.backends.allocator import keep_memory
 from treedet.models.backends.eager import EagerBackend
 from treedet.models.build import weights_of
-from treedet.models.loss_config import LossConfig
 from treedet.models.network import NetworkDetector
 from treedet.rasters.decoded import DecodedRaster
 from treedet.training.config import TrainConfig
@@ -44,18 +41,9 @@ log = logging.getLogger("treedet")
 HELD_OUT = 0.15
 """Share of places held out to choose thresholds on; evaluation sets are never looked at for a choice."""
 SPLIT_SEED = 7
-CALM_EPOCHS = 5
+EPOCHS = 50
+CALM_EPOCHS = 7
 """Last epochs, in which images are varied little."""
-RECIPE = TrainConfig(
-    epochs=21,
-    windows_per_epoch=800,
-    learning_rate=7e-4,
-    warmup_steps=100,
-    loss=LossConfig(evenness=0.5),
-    samples=SampleConfig(zoom=(0.7, 1.4), turn=15.0, mosaic=0.3, empty=0.05, resolutions=(0.1, 0.4), coarse=0.4),
-)
-"""What the last run was made with."""
-SCENE_PX = 416
 
 
 def gather(data: Path, *, scenes: int, seed: int) -> tuple[list[Pool], list[AnnotatedImage]]:
@@ -75,11 +63,10 @@ def gather(data: Path, *, scenes: int, seed: int) -> tuple[list[Pool], list[Anno
         train, validation = split_by_place(images, share=HELD_OUT, seed=SPLIT_SEED)
         log.info("%s: %d training images, %d held out", source.name, len(train), len(validation))
         if train:
-            grounds = [_ground(image, equalised=source.equalised) for image in train]
-            pools.append(Pool(grounds, weight=source.weight, mosaic=source.mosaic))
+            pools.append(Pool([_ground(image, equalised=source.equalised) for image in train], weight=source.weight))
         held.extend(validation)
     if scenes:
-        pools.append(Pool([_ground(image) for image in rendered(scenes, seed=seed)], weight=0.7))
+        pools.append(scene_pool(scenes, gsd=0.1, weight=1.5, seed=seed))
     return pools, held
 
 
@@ -93,27 +80,6 @@ def _ground(image: AnnotatedImage, *, equalised: bool = False) -> Ground:
         # Boxes of the equalised set are drawn loosely.
         tightening=(0.9, 1.0) if equalised else (1.0, 1.0),
     )
-
-
-def rendered(count: int, *, seed: int) -> list[AnnotatedImage]:
-    """Render scenes of random kinds at the model's GSD."""
-    rng = np.random.default_rng(seed)
-    images = []
-    for index in range(count):
-        config = random_config(rng, gsd=0.1, width_px=SCENE_PX, height_px=SCENE_PX)
-        scene = render_scene(config, seed=int(rng.integers(2**31)))
-        images.append(
-            AnnotatedImage(
-                name=f"scene-{index}",
-                place=f"scene-{index}",
-                pixels=scene.pixels,
-                boxes=scene.boxes.astype(np.float32),
-                classes=np.zeros(len(scene.boxes), np.int64),
-                gsd=0.1,
-                source="scenes",
-            )
-        )
-    return images
 
 
 def train(
@@ -178,19 +144,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder that holds the annotated sets")
     parser.add_argument("--run", type=Path, required=True, help="folder for checkpoints and the log")
     parser.add_argument("--output", type=Path, help="model file to write at the end")
-    parser.add_argument("--epochs", type=int, default=RECIPE.epochs, help="of 100 steps")
+    parser.add_argument("--epochs", type=int, default=EPOCHS, help="of 100 steps")
     parser.add_argument("--commit", default="unknown", help="commit the run was started from, for the model file")
-    parser.add_argument("--scenes", type=int, default=200, help="rendered scenes to add")
+    parser.add_argument("--scenes", type=int, default=400)
     parser.add_argument("--start", type=Path, help="model file to train on; random weights by default")
-    parser.add_argument("--learning_rate", type=float, default=RECIPE.learning_rate)
+    parser.add_argument("--learning_rate", type=float, default=8e-4)
+    parser.add_argument("--resolutions", type=float, nargs=2, help="finest and coarsest metres per pixel to imitate")
     chosen = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.set_num_threads(2)
-    keep_memory()
-    samples = replace(RECIPE.samples, calm_from=max(0, chosen.epochs - CALM_EPOCHS))
-    config = replace(RECIPE, epochs=chosen.epochs, learning_rate=chosen.learning_rate, samples=samples)
-    # Heads are trained afresh behind the new detection.
-    start = load(chosen.start).with_labels(LabelSchema()) if chosen.start else None
+    config = TrainConfig(
+        epochs=chosen.epochs,
+        windows_per_epoch=100 * TrainConfig.batch_size,
+        learning_rate=chosen.learning_rate,
+        warmup_steps=200,
+        samples=SampleConfig(
+            calm_from=max(0, chosen.epochs - CALM_EPOCHS),
+            resolutions=tuple(chosen.resolutions) if chosen.resolutions else None,
+        ),
+    )
+    start = load(chosen.start) if chosen.start else None
     spec = for_resolutions(ModelSpec(), config)
     result = train(chosen.data, chosen.run, config=config, spec=spec, scenes=chosen.scenes, start=start)
     if chosen.output is not None:

@@ -143,8 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         freeze="trunk",
         patience=0,
         seed=SEED,
-        # Dead trees of 1 to 2 m are as many as large ones in use, and rare among the crops.
-        samples=SampleConfig(calm_from=chosen.epochs - max(1, chosen.epochs // 4), empty=0.0, zoom=(0.45, 1.5)),
+        samples=SampleConfig(calm_from=chosen.epochs - max(1, chosen.epochs // 4), empty=0.0),
         heads=HeadConfig(hide_context=0.5),
     )
     start = load(chosen.start)

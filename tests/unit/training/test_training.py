@@ -9,6 +9,7 @@ from treedet.core.spec import ModelSpec
 from treedet.core.suppression import MergeConfig
 from treedet.datasets import sources
 from treedet.datasets.sample_config import SampleConfig
+from treedet.datasets.samples import Pool
 from treedet.datasets.sources import Source
 from treedet.models import model_file
 from treedet.models.backends.eager import EagerBackend
@@ -61,9 +62,9 @@ def test_the_recipe_trains_resumes_and_writes_a_model(tmp_path: Path, monkeypatc
         rows += [f"{name},{x - r:.1f},{y - r:.1f},{x + r:.1f},{y + r:.1f},Tree" for x, y, r in circles]
     (data / "annotations.csv").write_text("\n".join(rows))
     monkeypatch.setattr(bundled, "SOURCES", (Source("painted", "annotations.csv"),))
-    monkeypatch.setattr(
-        bundled, "rendered", lambda count, seed: sources.load_source(data, bundled.SOURCES[0])[:count]
-    )
+    # Rendering takes longer than all the rest.
+    monkeypatch.setattr(bundled, "scene_pool", lambda count, *, gsd, weight, seed: Pool([ground], weight=weight))
+    ground = bundled._ground(sources.load_source(data, bundled.SOURCES[0])[0])
     spec = tiny_spec()
     config = TrainConfig(
         epochs=2,
