@@ -24,7 +24,7 @@ from shapely.geometry.base import BaseGeometry
 from treedet.core.spec import Reading
 from treedet.errors import ConfigError, NoOverlapError, RasterError, UnreadableRasterError
 from treedet.inference.options import PredictOptions
-from treedet.inference.setup import Setup, check_gsd, reading, set_up, tiling
+from treedet.inference.setup import Setup, check_gsd, followed, merging, reading, set_up, windows_of
 from treedet.models.base import WindowDetector
 from treedet.rasters.opening import Opening
 from treedet.rasters.raster import Raster
@@ -277,12 +277,12 @@ def one_crs(campaign: Campaign) -> pyproj.CRS | None:
 def _settings(
     surveyed: Survey, model: WindowDetector, options: PredictOptions, *, threshold: float, areas: _Areas
 ) -> dict[str, Any]:
-    spec = model.spec
+    merge = merging(model.spec, followed(model.spec, options))
     return {
         "kind": "many rasters",
         **dict(model.identity),
         "AOI": areas.digest,
-        "windows": asdict(tiling(spec, options.max_crown)),
+        "windows": asdict(windows_of(model.spec, options)),
         "windows of a unit": UNIT_WINDOWS,
         "GSD given": options.gsd,
         "coarse imagery": options.coarse,
@@ -290,6 +290,6 @@ def _settings(
         "stretch given": options.stretch and list(options.stretch),
         "stretch measured": {kind: list(values) for kind, values in surveyed.stretches.items()},
         "score threshold": threshold,
-        "merging": [spec.iou_threshold, spec.ios_threshold, spec.cut_margin_px],
+        "merging": [merge.iou_threshold, merge.ios_threshold, merge.cut_margin_px],
         "version": version("treedet"),
     }

@@ -14,6 +14,7 @@ from treedet.inference.campaign_run import Run
 from treedet.inference.campaign_summary import CampaignSummary, write_failures
 from treedet.inference.gather import Totals, gather
 from treedet.inference.output import CURE, Filters
+from treedet.inference.setup import followed
 from treedet.inference.watching import Observer, footprint
 from treedet.rasters.raster import Raster
 from treedet.vectors.crowns_writer import WriteOptions, check_names
@@ -125,6 +126,8 @@ class Writing:
         run, campaign, spec = self._run, self._campaign, self._run.model.spec
         hectares, settings = totals.hectares, campaign.settings
         gsds = [raster.grid.gsd for raster in self._rasters]
+        original, (iou, ios, _) = followed(spec, run.options), settings["merging"]
+        gsd = min(gsds) / original.enlargement if original else spec.gsd
         crs = "the CRS of each raster" if run.how.per_raster else getattr(self._crs, "name", "pixel coordinates")
         return CampaignSummary(
             source=run.source,
@@ -142,17 +145,17 @@ class Writing:
             seconds=totals.facts.seconds + writing_s,
             network_s=totals.facts.network_s,
             gsds=(min(gsds), max(gsds)),
-            model_gsd=spec.gsd,
-            native=sum(ground.mode == "native" for ground in campaign.grounds),
+            model_gsd=gsd,
+            native=0 if original else sum(ground.mode == "native" for ground in campaign.grounds),
             stretches=settings["stretch measured"],
             crs=str(crs),
             model=f"{run.name} ({settings['model'][:12]})",
             device=settings["device"],
             precision=settings["precision"],
             score_threshold=settings["score threshold"],
-            iou_threshold=spec.iou_threshold,
-            ios_threshold=spec.ios_threshold,
-            overlap_m=settings["windows"]["overlap_px"] * spec.gsd,
+            iou_threshold=iou,
+            ios_threshold=ios,
+            overlap_m=settings["windows"]["overlap_px"] * (min(gsds) if original else gsd),
             aoi=run.options.aoi,
             filters=self._filters.text,
             version=settings["version"],
@@ -160,4 +163,5 @@ class Writing:
             failures=troubles,
             classes=totals.kept.tables(hectares),
             cautions=totals.found.cautions,
+            setting=settings.get("setting", "treedet"),
         )

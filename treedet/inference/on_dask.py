@@ -83,11 +83,9 @@ def work_on_dask(
         try:
             for unit, found in _results(client, task, campaign, units):
                 progress.settle(unit.windows, found)
-        except TreedetError:
+        except TreedetError:  # some are an OSError too
             raise
-        except Exception as error:
-            if not _lost(error):
-                raise
+        except _losses() as error:
             raise WorkersError(
                 f"workers were lost ({type(error).__name__}: {str(error).splitlines()[0]}); what is finished is kept "
                 f"in {folder.path}, and resume=True (--resume) goes on; if they ran out of memory, take fewer"
@@ -191,9 +189,9 @@ def _client(workers: int | None, scheduler: str | None) -> Iterator[Any]:
             yield client
 
 
-def _lost(error: Exception) -> bool:
-    """Tell whether workers or the scheduler went away, rather than a bug."""
+def _losses() -> tuple[type[BaseException], ...]:
+    """Return what is raised where workers or the scheduler went away."""
     from distributed import CancelledError, KilledWorker  # noqa: PLC0415 -- an extra
     from distributed.comm.core import CommClosedError  # noqa: PLC0415
 
-    return isinstance(error, KilledWorker | CancelledError | CommClosedError | TimeoutError | OSError)
+    return KilledWorker, CancelledError, CommClosedError, OSError

@@ -36,6 +36,8 @@ from treedet.vectors.annotations import read_polygons
 
 log = logging.getLogger("treedet")
 
+PARTS = 2
+"""What parts of a run hold, so that one of an older kind is not taken up: 2, since valid ground is recorded."""
 GPU_BATCH = 4
 """Windows at once on a GPU; on a CPU batching gains nothing and costs memory."""
 
@@ -132,7 +134,7 @@ def set_up(
         )
     if not told:
         check_gsd(raster.grid, spec)
-    original = spec.original if options.setting == "original" else None
+    original = followed(spec, options)
     mode = "native" if original else mode or reading(raster.grid, spec, coarse=options.coarse)
     grid = raster.grid if mode == "native" else raster.grid.at_gsd(spec.gsd)
     if area is None:
@@ -142,7 +144,7 @@ def set_up(
             area, grid.width / raster.grid.width, grid.height / raster.grid.height, origin=(0, 0)
         )
         shapely.prepare(aoi)
-    plan = plan_tiles(grid, original_tiling(original) if original else tiling(spec, options.max_crown), aoi=aoi)
+    plan = plan_tiles(grid, windows_of(spec, options), aoi=aoi)
     boxes = raster.members.boxes
     if len(boxes) > 1:
         scale = np.array([grid.width / raster.grid.width, grid.height / raster.grid.height] * 2)
@@ -201,9 +203,17 @@ def tiling(spec: ModelSpec, max_crown: float | None) -> TilingConfig:
     return TilingConfig(window_px=math.ceil(side / multiple) * multiple, overlap_px=overlap, multiple=multiple)
 
 
-def original_tiling(original: OriginalSetting) -> TilingConfig:
-    """Return windows as the tool that a model was imported from places them."""
-    return TilingConfig(original.patch_px, original.overlap_px, multiple=1, steady=True)
+def followed(spec: ModelSpec, options: PredictOptions) -> OriginalSetting | None:
+    """Return the setting of the tool a model was imported from, where the user wants it followed."""
+    return spec.original if options.setting == "original" else None
+
+
+def windows_of(spec: ModelSpec, options: PredictOptions) -> TilingConfig:
+    """Return the windows of a run: a model's own, or as the tool that it was imported from places them."""
+    original = followed(spec, options)
+    if original is not None:
+        return TilingConfig(original.patch_px, original.overlap_px, multiple=1, steady=True)
+    return tiling(spec, options.max_crown)
 
 
 def merging(spec: ModelSpec, original: OriginalSetting | None) -> MergeConfig:
@@ -250,4 +260,5 @@ def _fingerprint(setup: Setup) -> dict[str, Any]:
         "score threshold": job.threshold,
         "merging": asdict(job.merge),
         "version": version("treedet"),
+        "parts": PARTS,
     }

@@ -144,16 +144,7 @@ def make_plan(
         sides = split.train, split.validation
         preflight = Preflight.of(*sides, spec=spec, config=config, decisions=said, transfer=transferred)
     preflight.check()
-    facts = {
-        "start": "random weights" if report is None else f"{detector.name} ({detector.model.identity['model'][:12]})",
-        "data": data_digest([*split.train, *split.validation], heads, recipe.crops),
-        "rasters": [part.plot.path for part in split.train],
-        "validation rasters": [part.plot.path for part in split.validation],
-    }
-    if recipe.scenes:
-        facts["scenes"] = f"{recipe.scenes}, weight {recipe.scenes_weight:g}"
-    if recipe.crops is not None:
-        facts["crops"] = f"{recipe.crops.path}: {len(recipe.crops)}"
+    start = "random weights" if report is None else f"{detector.name} ({detector.model.identity['model'][:12]})"
     return Plan(
         split=split,
         spec=spec,
@@ -165,10 +156,24 @@ def make_plan(
         config=config,
         pools=pools_of(split.train, heads, spec, config, recipe, labelled=heads_alone),
         check=check,
-        facts=facts,
+        facts={"start": start, **_data_facts(split, heads, recipe)},
         canvases=crop_canvases(crops, heads, config, share=recipe.crops_share if plots else 1.0),
         held_crops=held_crops,
     )
+
+
+def _data_facts(split: Split, heads: HeadPlan, recipe: Recipe) -> dict[str, Any]:
+    """Return what is learned from, JSON-able."""
+    facts: dict[str, Any] = {
+        "data": data_digest([*split.train, *split.validation], heads, recipe.crops),
+        "rasters": [part.plot.path for part in split.train],
+        "validation rasters": [part.plot.path for part in split.validation],
+    }
+    if recipe.scenes:
+        facts["scenes"] = f"{recipe.scenes}, weight {recipe.scenes_weight:g}"
+    if recipe.crops is not None:
+        facts["crops"] = f"{recipe.crops.path}: {len(recipe.crops)}"
+    return facts
 
 
 def _heads_alone(start: ModelSpec, plots: Sequence[AnnotatedRaster], config: TrainConfig, recipe: Recipe) -> bool:

@@ -137,3 +137,13 @@ def test_a_model_that_was_not_imported_says_so(raster: Path) -> None:
     ours = Detector(NetworkDetector(EagerBackend(Trunk(spec), device="cpu"), spec), name="stand.safetensors")
     with pytest.raises(ConfigError, match=r"stand\.safetensors is none"):
         ours.predict(raster, setting="original")
+
+
+def test_many_rasters_are_run_in_the_original_setting_too(detector: Detector, raster: Path, tmp_path: Path) -> None:
+    alone = detector.predict_to_file(raster, tmp_path / "alone.gpkg", setting="original")
+    summary = detector.predict_many([raster], tmp_path / "many.gpkg", setting="original")
+    assert summary.crowns == alone.crowns > 50
+    assert summary.model_gsd == alone.model_gsd
+    assert (summary.setting, summary.iou_threshold) == (alone.setting, SETTING.iou_between)
+    assert summary.overlap_m == pytest.approx(13 * alone.gsd)
+    assert any("whole pixels" in line for line in summary.lines())
