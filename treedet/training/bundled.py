@@ -1,7 +1,8 @@
 """The recipe of the bundled model: from annotated imagery to a model file, resumable.
 
-Run it as ``python -m treedet.training.bundled --data DATA --run runs/crowns --output crowns.safetensors``; the same
-command again goes on where a run was stopped.
+Run it stage by stage as ``python -m treedet.training.bundled first --data DATA --run runs/first --output
+first.safetensors``, each later one with ``--start`` and the model before it; the same command again goes on where a
+run was stopped.
 """
 
 from __future__ import annotations
@@ -9,12 +10,13 @@ from __future__ import annotations
 import argparse
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from treedet.core.labels import LabelSchema
 from treedet.core.spec import ModelSpec
 from treedet.datasets.ground import Ground
 from treedet.datasets.sample_config import SampleConfig
@@ -26,8 +28,10 @@ from treedet.inference.loading import load
 from treedet.metrics.operating_points import LEAST, choose_points
 from treedet.metrics.paired import PairedCrowns
 from treedet.models import model_file
+from treedet.models.backends.allocator import keep_memory
 from treedet.models.backends.eager import EagerBackend
 from treedet.models.build import weights_of
+from treedet.models.loss_config import LossConfig
 from treedet.models.network import NetworkDetector
 from treedet.rasters.decoded import DecodedRaster
 from treedet.training.config import TrainConfig
@@ -41,18 +45,76 @@ log = logging.getLogger("treedet")
 HELD_OUT = 0.15
 """Share of places held out to choose thresholds on; evaluation sets are never looked at for a choice."""
 SPLIT_SEED = 7
-EPOCHS = 50
-CALM_EPOCHS = 7
-"""Last epochs, in which images are varied little."""
 
 
-def gather(data: Path, *, scenes: int, seed: int) -> tuple[list[Pool], list[AnnotatedImage]]:
+@dataclass(frozen=True)
+class Stage:
+    """A part of the training, with settings of its own.
+
+    Attributes:
+        config: Settings.
+        scenes: Rendered scenes to add.
+        scenes_weight: Share of training windows drawn from them, relative to the sets.
+        weights: Shares of windows of the sets, where they are not those of :data:`SOURCES`.
+        mosaic: Share of windows put together from four, by set, where it is not that of all.
+    """
+
+    config: TrainConfig
+    scenes: int = 400
+    scenes_weight: float = 1.5
+    weights: Mapping[str, float] = field(default_factory=dict)
+    mosaic: Mapping[str, float] = field(default_factory=dict)
+
+
+def _early(epochs: int, learning_rate: float, resolutions: tuple[float, float] | None) -> Stage:
+    samples = SampleConfig(calm_from=epochs - 7, resolutions=resolutions)
+    return Stage(
+        TrainConfig(
+            epochs=epochs, windows_per_epoch=800, learning_rate=learning_rate, warmup_steps=200, samples=samples
+        )
+    )
+
+
+def _late(epochs: int, learning_rate: float, *, calm_from: int, coarse: float, seed: int) -> Stage:
+    samples = SampleConfig(
+        zoom=(0.7, 1.4),
+        turn=15.0,
+        mosaic=0.3,
+        empty=0.05,
+        calm_from=calm_from,
+        resolutions=(0.1, 0.5),
+        coarse=coarse,
+    )
+    config = TrainConfig(
+        epochs=epochs,
+        windows_per_epoch=800,
+        learning_rate=learning_rate,
+        warmup_steps=100,
+        seed=seed,
+        loss=LossConfig(evenness=0.5),
+        samples=samples,
+    )
+    # Plots of IDTReeS are 20 m wide, so four to a window.
+    weights = {"neon-plots": 2.0, "yell": 0.8, "idtrees": 1.4}
+    return Stage(config, scenes=200, scenes_weight=0.7, weights=weights, mosaic={"idtrees": 1.0})
+
+
+STAGES = {
+    "first": _early(38, 8e-4, None),
+    "single": _early(10, 4e-4, None),
+    "many": _early(10, 4e-4, (0.1, 0.5)),
+    "more": _late(12, 7e-4, calm_from=9, coarse=0.4, seed=0),
+    "long": _late(30, 8e-4, calm_from=24, coarse=0.3, seed=1),
+}
+"""By name, in the order in which they follow each other; ``single`` is compared with ``many`` and leads nowhere."""
+
+
+def gather(data: Path, stage: Stage) -> tuple[list[Pool], list[AnnotatedImage]]:
     """Load the training sets and render scenes.
 
     Args:
         data: Folder that holds the sets.
-        scenes: Rendered scenes to add; 0 for none.
-        seed: Seed of the scenes.
+        stage: What windows are drawn from, and how often.
 
     Returns:
         Pools to draw training windows from, and the images held out.
@@ -63,10 +125,12 @@ def gather(data: Path, *, scenes: int, seed: int) -> tuple[list[Pool], list[Anno
         train, validation = split_by_place(images, share=HELD_OUT, seed=SPLIT_SEED)
         log.info("%s: %d training images, %d held out", source.name, len(train), len(validation))
         if train:
-            pools.append(Pool([_ground(image, equalised=source.equalised) for image in train], weight=source.weight))
+            grounds = [_ground(image, equalised=source.equalised) for image in train]
+            weight = stage.weights.get(source.name, source.weight)
+            pools.append(Pool(grounds, weight=weight, mosaic=stage.mosaic.get(source.name)))
         held.extend(validation)
-    if scenes:
-        pools.append(scene_pool(scenes, gsd=0.1, weight=1.5, seed=seed))
+    if stage.scenes:
+        pools.append(scene_pool(stage.scenes, gsd=0.1, weight=stage.scenes_weight, seed=stage.config.seed))
     return pools, held
 
 
@@ -82,23 +146,20 @@ def _ground(image: AnnotatedImage, *, equalised: bool = False) -> Ground:
     )
 
 
-def train(
-    data: Path, run: Path, *, config: TrainConfig, spec: ModelSpec, scenes: int, start: Detector | None = None
-) -> FitResult:
+def train(data: Path, run: Path, *, stage: Stage, spec: ModelSpec, start: Detector | None = None) -> FitResult:
     """Train; a run in the folder that was stopped is taken up.
 
     Args:
         data: Folder that holds the annotated sets.
         run: Folder for checkpoints, settings and the history.
-        config: Settings.
+        stage: Settings.
         spec: Architecture.
-        scenes: Rendered scenes to add to the training images.
         start: Model of the same architecture whose weights are trained on; None for random weights.
     """
-    pools, _ = gather(data, scenes=scenes, seed=config.seed)
-    facts = {"scenes": scenes, "sources": [source.name for source in SOURCES]}
-    module = CrownModule(spec, config, trunk=None if start is None else start.trunk)
-    return fit(module, pools, config, run=run, resume=True, facts=facts)
+    pools, _ = gather(data, stage)
+    facts = {"scenes": stage.scenes, "sources": [source.name for source in SOURCES]}
+    module = CrownModule(spec, stage.config, trunk=None if start is None else start.trunk)
+    return fit(module, pools, stage.config, run=run, resume=True, facts=facts)
 
 
 def export(
@@ -141,41 +202,31 @@ def held_out_predictions(data: Path, detector: Detector) -> list[PairedCrowns]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train from the command line."""
     parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("stage", choices=STAGES, help="which part of the training")
     parser.add_argument("--data", type=Path, required=True, help="folder that holds the annotated sets")
     parser.add_argument("--run", type=Path, required=True, help="folder for checkpoints and the log")
     parser.add_argument("--output", type=Path, help="model file to write at the end")
-    parser.add_argument("--epochs", type=int, default=EPOCHS, help="of 100 steps")
-    parser.add_argument("--commit", default="unknown", help="commit the run was started from, for the model file")
-    parser.add_argument("--scenes", type=int, default=400)
     parser.add_argument("--start", type=Path, help="model file to train on; random weights by default")
-    parser.add_argument("--learning_rate", type=float, default=8e-4)
-    parser.add_argument("--resolutions", type=float, nargs=2, help="finest and coarsest metres per pixel to imitate")
+    parser.add_argument("--commit", default="unknown", help="commit the run was started from, for the model file")
     chosen = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.set_num_threads(2)
-    config = TrainConfig(
-        epochs=chosen.epochs,
-        windows_per_epoch=100 * TrainConfig.batch_size,
-        learning_rate=chosen.learning_rate,
-        warmup_steps=200,
-        samples=SampleConfig(
-            calm_from=max(0, chosen.epochs - CALM_EPOCHS),
-            resolutions=tuple(chosen.resolutions) if chosen.resolutions else None,
-        ),
-    )
-    start = load(chosen.start) if chosen.start else None
-    spec = for_resolutions(ModelSpec(), config)
-    result = train(chosen.data, chosen.run, config=config, spec=spec, scenes=chosen.scenes, start=start)
+    keep_memory()
+    stage = STAGES[chosen.stage]
+    # Heads are trained afresh behind the new detection.
+    start = load(chosen.start).with_labels(LabelSchema()) if chosen.start else None
+    spec = for_resolutions(ModelSpec(), stage.config)
+    result = train(chosen.data, chosen.run, stage=stage, spec=spec, start=start)
     if chosen.output is not None:
         provenance = {
             "start": "random weights" if start is None else f"{start.name} ({start.model.identity['model'][:12]})",
-            "data": ", ".join([*(source.name for source in SOURCES), f"{chosen.scenes} rendered scenes"]),
+            "data": ", ".join([*(source.name for source in SOURCES), f"{stage.scenes} rendered scenes"]),
             "licence": "weights MIT; data CC BY 4.0 and MIT, see the model card",
-            "seed": str(config.seed),
+            "seed": str(stage.config.seed),
             "commit": chosen.commit,
         }
-        if config.samples.resolutions:
-            provenance["resolutions"] = "{:g} to {:g} m".format(*config.samples.resolutions)
+        if stage.config.samples.resolutions:
+            provenance["resolutions"] = "{:g} to {:g} m".format(*stage.config.samples.resolutions)
         stored = export(chosen.data, result, chosen.output, spec=spec, provenance=provenance)
         log.info("%s: %s", chosen.output, stored.operating_points)
 

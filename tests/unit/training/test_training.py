@@ -75,8 +75,9 @@ def test_the_recipe_trains_resumes_and_writes_a_model(tmp_path: Path, monkeypatc
         workers=0,
         samples=SampleConfig(window_px=SIDE),
     )
-    first = bundled.train(data, tmp_path / "run", config=config, spec=spec, scenes=1)
-    again = bundled.train(data, tmp_path / "run", config=config, spec=spec, scenes=1)
+    stage = bundled.Stage(config, scenes=1)
+    first = bundled.train(data, tmp_path / "run", stage=stage, spec=spec)
+    again = bundled.train(data, tmp_path / "run", stage=stage, spec=spec)
     assert [row["step"] for row in first.history] == [1, 2]
     assert again.history == first.history, "taken up, not started anew"
     bundled.export(data, first, tmp_path / "m.safetensors", spec=spec, provenance={"seed": "0"})
