@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from factories import tiny_spec
@@ -116,3 +117,12 @@ def test_many_small_files_are_measured(on_path, tmp_path, joined):
     assert (found["grounds"] < 6) == joined
     assert found["crowns"] > 50
     assert found["overhead_ms"] > 0
+
+
+def test_a_twin_is_a_further_crown_on_a_rendered_one(on_path: None) -> None:
+    figures_on = import_module("rendered_retinanet").figures_on
+    scene = SimpleNamespace(boxes=np.array([[0.0, 0, 40, 40], [60, 0, 100, 40], [200, 0, 240, 40]]))
+    whole, half, apart, other = [1.0, 0, 41, 40], [0.0, 0, 22, 40], [140.0, 0, 150, 40], [60.0, 0, 100, 40]
+    found = figures_on(scene, np.array([whole, half, apart, other]))
+    assert found == {"rendered": 3, "recall": 0.6667, "precision": 0.5, "twins": 1}
+    assert figures_on(scene, np.zeros((0, 4)))["twins"] == 0
