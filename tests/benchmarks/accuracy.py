@@ -20,11 +20,15 @@ import pandas as pd
 from treedet.inference.detector import Detector
 from treedet.inference.loading import load
 from treedet.metrics.detection import RasterCount, Scores, count, scores
+from treedet.metrics.matching import match_boxes
 from treedet.training.validation import predicted_boxes
 from treedet.vectors.annotations import read_boxes
 
 RESULTS = Path(__file__).parent / "results"
 BOX = ["xmin", "ymin", "xmax", "ymax"]
+PLOT_GSD = 0.1
+DIAMETERS_M = (0, 2, 3, 4, 5, 6, 8, 10, 100)
+"""Edges of classes of crown diameter."""
 
 
 @dataclass(frozen=True)
@@ -35,28 +39,42 @@ class TestSet:
     annotations: str
     gsd: float | None = None
     only: str = ""
+    complete: bool = True
 
 
 SETS = (
     TestSet("NEON benchmark, valid", "neon-benchmark/valid/annotations.csv", 0.096),
     TestSet("SJER plots, 2018", "neon-plots/eval/annotations.csv", only="SJER/"),
     TestSet("SJER plots, 2017", "neon-plots/eval/annotations.csv", only="SJER_2017/"),
-    TestSet("HARV plots, partial labels", "neon-plots/partial/annotations.csv"),
+    TestSet("HARV plots, partial labels", "neon-plots/partial/annotations.csv", complete=False),
     TestSet("OSBS_029", "samples/OSBS_029.csv"),
 )
 
 
-def evaluate(detector: Detector, data: Path, test: TestSet) -> tuple[list[RasterCount], pd.DataFrame]:
-    """Return counts per image, and the predictions as a table in pixels."""
+def evaluate(detector: Detector, data: Path, test: TestSet) -> tuple[list[RasterCount], pd.DataFrame, pd.DataFrame]:
+    """Return counts per image, the predictions as a table in pixels, and the diameter and fate of each crown."""
     path = data / test.annotations
     annotations = read_boxes(path)
-    counts, rows = [], []
+    counts, rows, fates = [], [], []
     for name in (n for n in annotations.images if n.startswith(test.only)):
         truth = annotations.boxes[annotations.boxes["image_path"] == name][BOX].to_numpy(float)
         boxes, score = predicted_boxes(detector, path.parent / name, gsd=test.gsd)
         counts.append(count(truth, boxes))
+        diameter = (truth[:, 2:] - truth[:, :2]).mean(axis=1) * (test.gsd or PLOT_GSD)
+        found = np.zeros(len(truth), bool)
+        found[match_boxes(truth, boxes)[0]] = True
+        fates.append(pd.DataFrame({"diameter_m": diameter, "found": found}))
         rows.append(pd.DataFrame(boxes, columns=BOX).assign(image_path=name, score=score, label="Tree"))
-    return counts, pd.concat(rows)
+    return counts, pd.concat(rows), pd.concat(fates)
+
+
+def by_diameter(fates: pd.DataFrame) -> list[dict[str, object]]:
+    """Return crowns and recall by classes of diameter, all rasters pooled."""
+    groups = fates.groupby(pd.cut(fates["diameter_m"], DIAMETERS_M, right=False), observed=True)["found"]
+    return [
+        {"from_m": kind.left, "to_m": kind.right, "crowns": len(found), "recall": round(float(found.mean()), 3)}
+        for kind, found in groups
+    ]
 
 
 def interval(counts: list[RasterCount], *, draws: int = 1000) -> tuple[float, float]:
@@ -94,9 +112,10 @@ def main() -> None:
     parser.add_argument("--store", action="store_true", help="keep the table beside this script")
     chosen = parser.parse_args()
     detector = load(chosen.model)
-    rows = []
+    rows, fates = [], []
     for test in SETS:
-        counts, table = evaluate(detector, chosen.data, test)
+        counts, table, fate = evaluate(detector, chosen.data, test)
+        fates += [fate] if test.complete else []
         rows.append(row(test.name, counts))
         print(rows[-1], flush=True)
         if chosen.predictions is not None:
@@ -104,6 +123,8 @@ def main() -> None:
             table.to_csv(chosen.predictions / f"{test.name.replace(' ', '-').replace(',', '')}.csv", index=False)
     table = pd.DataFrame(rows)
     print(table.to_string(index=False))
+    sizes = by_diameter(pd.concat(fates))
+    print(pd.DataFrame(sizes).to_string(index=False))
     if chosen.store:
         commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout
         facts = {
@@ -113,6 +134,7 @@ def main() -> None:
             "model": dict(detector.model.identity),
             "threshold": detector.spec.threshold(),
             "rows": rows,
+            "by diameter, complete sets": sizes,
         }
         RESULTS.mkdir(exist_ok=True)
         (RESULTS / "accuracy.json").write_text(json.dumps(facts, indent=1) + "\n")
