@@ -1,8 +1,8 @@
 """Scores of a model on rendered scenes of each kind: ``python tests/benchmarks/scene_kinds.py --store``.
 
 Hedgerows, orchards, palms, long shadows, green roofs (``urban``), closed canopy and others, of seeds that no training
-run has used. Draws a sheet with one scene of each kind. Rendered scenes are no photographs: the figures say where a
-model is better or worse, not how good it is on imagery.
+run has used. Draws a sheet with the worst scene of each kind, to show where the model fails. Rendered scenes are no
+photographs: the figures say where a model is better or worse, not how good it is on imagery.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from treedet.training.validation import predicted_boxes
 
 RESULTS = Path(__file__).parent / "results"
 SHEET = Path(__file__).parents[2] / "docs" / "scene-kinds.png"
-SCENES, SIDE_PX, FIRST_SEED = 12, 500, 910_000
+SCENES, SIDE_PX, FIRST_SEED = 8, 500, 910_000
 
 
 def predicted(detector: Detector, scene: Scene, folder: Path) -> np.ndarray:
@@ -59,14 +59,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for position, kind in enumerate(SCENE_KINDS):
             config = SceneConfig(kind=kind, gsd=0.1, width_px=SIDE_PX, height_px=SIDE_PX)
-            counts = []
+            counts, seen = [], []
             for index in range(SCENES):
                 scene = render_scene(config, seed=FIRST_SEED + 100 * position + index)
                 boxes = predicted(detector, scene, Path(folder))
                 counts.append(count(scene.boxes.astype(np.float64), boxes))
-                if index == 0:
-                    seen = outcome(kind, scene, boxes)
-                    squares.append(seen.square(Window(0, 0, SIDE_PX, SIDE_PX), scene.pixels))
+                whole = outcome(kind, scene, boxes).square(Window(0, 0, SIDE_PX, SIDE_PX), scene.pixels)
+                seen.append((scores(counts[-1:]).micro_f1, whole))
+            squares.append(min(seen, key=lambda one: one[0])[1])
             total = scores(counts)
             rows.append(
                 {
@@ -88,7 +88,8 @@ def main() -> None:
             "rows": rows,
         }
         (RESULTS / "scene_kinds.json").write_text(json.dumps(facts, indent=1) + "\n")
-        hits_sheet(SHEET, squares, title="Rendered scenes, one of each kind", inches=3.0)
+        title = f"Rendered scenes: of {SCENES} of each kind, the one with the lowest F1"
+        hits_sheet(SHEET, squares, title=title, inches=3.0)
 
 
 if __name__ == "__main__":
