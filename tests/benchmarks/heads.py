@@ -242,7 +242,6 @@ def usual_by_site(train: list[AnnotatedRaster], names: tuple[str, ...]) -> dict[
 def cost(data: Path, model: Path | None) -> dict[str, Any]:
     """Return how long heads take against the trunk, medians of one run; the machine may be shared."""
     del data
-    keep_memory()
     detector = load(model)
     rng = np.random.default_rng(0)
     rows: dict[str, Any] = {}
@@ -288,6 +287,7 @@ def main(arguments: list[str] | None = None) -> None:
     chosen = parser.parse_args(arguments)
     logging.getLogger("treedet").setLevel(logging.ERROR)
     torch.set_num_threads(2)
+    keep_memory()
     for name in chosen.only:
         found = ROWS[name](chosen.data, chosen.model)
         print(json.dumps({name: found}, indent=1))
