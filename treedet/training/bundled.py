@@ -104,7 +104,7 @@ STAGES = {
     "single": _early(10, 4e-4, None),
     "many": _early(10, 4e-4, (0.1, 0.5)),
     "more": _late(12, 7e-4, calm_from=9, coarse=0.4, seed=0),
-    "long": _late(20, 8e-4, calm_from=16, coarse=0.3, seed=1),
+    "long": _late(16, 8e-4, calm_from=13, coarse=0.3, seed=1),
 }
 """By name, in the order in which they follow each other; ``single`` is compared with ``many`` and leads nowhere."""
 
