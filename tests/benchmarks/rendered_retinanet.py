@@ -36,7 +36,7 @@ from treedet.training.module import CrownModule
 CACHE = Path.home() / ".cache" / "treedet-benchmarks"
 GSD, SIDE_PX, SCENES = 0.1, 416, 80
 DIAMETER_M = (2.5, 6.0)
-EPOCHS = 8
+EPOCHS = 4
 LEAST_RECALL = 0.9
 FOUND = 0.4
 """IoU from which a rendered crown counts as found."""
