@@ -1,8 +1,8 @@
 """The mean of the weights of models that one training passed through, as a model file.
 
 Run it as ``python -m treedet.training.bundled_average more.safetensors long.safetensors --output mean.safetensors``.
-Models of one course lie in one valley, and their mean lies deeper in it than they do (Izmailov et al. 2018, "Averaging
-weights leads to wider optima and better generalization").
+Models of one course lie around one valley, and their mean lies nearer to its middle than they do (Izmailov et al.
+2018, "Averaging weights leads to wider optima and better generalization").
 """
 
 from __future__ import annotations
