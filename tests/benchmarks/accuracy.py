@@ -71,9 +71,10 @@ def evaluate(detector: Detector, data: Path, test: TestSet) -> tuple[list[Raster
 def by_diameter(fates: pd.DataFrame) -> list[dict[str, object]]:
     """Return crowns and recall by classes of diameter, all rasters pooled."""
     groups = fates.groupby(pd.cut(fates["diameter_m"], DIAMETERS_M, right=False), observed=True)["found"]
+    table = groups.agg(["size", "mean"])
     return [
-        {"from_m": kind.left, "to_m": kind.right, "crowns": len(found), "recall": round(float(found.mean()), 3)}
-        for kind, found in groups
+        {"from_m": int(kind.left), "to_m": int(kind.right), "crowns": int(size), "recall": round(float(mean), 3)}
+        for kind, size, mean in table.itertuples()
     ]
 
 
