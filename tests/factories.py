@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -102,3 +104,41 @@ def cut_up(
             make_raster(path, pixels[:, y0:y1, x0:x1], **{"gsd": gsd, "transform": corner, **profile})
             places[str(path)] = (x0, y0, x1, y1)
     return places
+
+
+def write_vrt(
+    path: Path, files: Sequence[str | Path], *, change: Callable[[str], str] = str, nodata: str = ""
+) -> Path:
+    """Write a mosaic of files as ``gdalbuildvrt`` does; ``change`` rewrites each source of a band."""
+    opened = []
+    for file in files:
+        with rasterio.open(file) as dataset:
+            opened.append((str(file), dataset.profile, dataset.colorinterp, dataset.bounds))
+    _, first, colours, _ = opened[0]
+    step = first["transform"].a
+    west, north = min(b.left for *_, b in opened), max(b.top for *_, b in opened)
+    width = round((max(b.right for *_, b in opened) - west) / step)
+    height = round((north - min(b.bottom for *_, b in opened)) / step)
+    bands = []
+    for band, colour in enumerate(colours, start=1):
+        sources = ""
+        for file, profile, _, bounds in opened:
+            size = f'xSize="{profile["width"]}" ySize="{profile["height"]}"'
+            place = f'xOff="{(bounds.left - west) / step:.10g}" yOff="{(north - bounds.top) / step:.10g}"'
+            raster = f'RasterXSize="{profile["width"]}" RasterYSize="{profile["height"]}"'
+            sources += change(
+                f'<SimpleSource><SourceFilename relativeToVRT="1">{os.path.relpath(file, path.parent)}'
+                f"</SourceFilename><SourceBand>{band}</SourceBand>"
+                f'<SourceProperties {raster} DataType="Byte" BlockXSize="{profile["width"]}" BlockYSize="1" />'
+                f'<SrcRect xOff="0" yOff="0" {size} /><DstRect {place} {size} /></SimpleSource>'
+            )
+        bands.append(
+            f'<VRTRasterBand dataType="Byte" band="{band}">{nodata}<ColorInterp>{colour.name.capitalize()}'
+            f"</ColorInterp>{sources}</VRTRasterBand>"
+        )
+    place = f"{west!r}, {step!r}, 0, {north!r}, 0, {-step!r}"
+    path.write_text(
+        f'<VRTDataset rasterXSize="{width}" rasterYSize="{height}"><SRS>{first["crs"].to_wkt()}</SRS>'
+        f"<GeoTransform>{place}</GeoTransform>{''.join(bands)}</VRTDataset>"
+    )
+    return path

@@ -48,7 +48,8 @@ def predict(
     """Find the tree crowns of a raster, or of many as one ground, and write them to a GIS file.
 
     Args:
-        raster: The image: anything GDAL reads, of any size. Or many: a folder, a quoted glob, a .txt list of paths.
+        raster: The image: anything GDAL reads, of any size. Or many: a folder, a quoted glob, a .txt list of paths, a
+            .vrt mosaic of files.
         output: File to write: .gpkg, .shp, .geojson, .parquet, .fgb, .csv or .json (COCO).
         options: What to look for.
         zoning: Where crowns are counted.

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from factories import cut_up, make_raster, paint, tiny_spec
+from factories import cut_up, make_raster, paint, tiny_spec, write_vrt
 from geopandas.testing import assert_geodataframe_equal
 
 from treedet import cli
@@ -252,3 +252,21 @@ def test_the_command_line_lists_failures_and_exits_with_3(tmp_path, tiles, monke
     assert (tmp_path / "out-look.png").exists()
     (tmp_path / "tiles" / "grey.tif").unlink()
     assert cli.main([*arguments, "--resume"]) == 0
+
+
+@pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")
+@pytest.mark.filterwarnings("default")
+def test_a_mosaic_with_a_damaged_file_is_the_files_it_names(tmp_path, tiles, whole, monkeypatch, capsys):
+    monkeypatch.setattr(predict_command, "load_detector", lambda *_, **__: detector())
+    mosaic = write_vrt(tmp_path / "mosaic.vrt", tiles)
+    data = damage(tiles[2], "cut short")
+    arguments = ["predict", str(mosaic), str(tmp_path / "out.gpkg"), "--max_crown", "2.2"]
+    assert cli.main(arguments) == 3
+    out, err = capsys.readouterr()
+    (failed,) = listed(tmp_path / "out-failures.csv")
+    assert Path(failed).resolve() == tiles[2]
+    assert "it is read as the 6 files in it" in err
+    assert "failed     1 rasters" in out
+    tiles[2].write_bytes(data)
+    assert cli.main([*arguments, "--resume"]) == 0
+    assert_same(tmp_path, whole)

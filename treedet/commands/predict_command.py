@@ -66,7 +66,7 @@ def run(
     Raises:
         TreedetError: Something the user can mend.
     """
-    many = names_many(raster) or how.shared
+    many = how.shared or names_many(raster)
     if how.per_raster and not many:
         raise ConfigError(f"--per_raster is for many rasters, {raster} is one; leave it out")
     if many and zoning is not None and zoning.wanted:

@@ -22,7 +22,7 @@ from treedet.inference.options import PredictOptions
 from treedet.inference.parts import write_bytes
 from treedet.inference.run_options import Part, RunOptions
 from treedet.inference.watching import Watch
-from treedet.rasters.listing import list_rasters
+from treedet.rasters.listing import list_files
 
 ABOUT = "campaign.json"
 
@@ -89,7 +89,7 @@ def predict_part(run: Run, rasters: Rasters, part: Part, *, watch: Watch | None 
     """
     folder = CampaignFolder(run.output)
     check_output(run, replacing=run.how.overwrite or folder.exists)
-    paths = list_rasters(rasters)
+    paths = list_files(rasters)
     campaign = look(run, paths, folder=folder if folder.exists else None)
     folder.start(campaign.settings, join=True)
     _describe(run, paths, folder)

@@ -13,7 +13,7 @@ from treedet.inference.campaign_writing import Writing, check_output
 from treedet.inference.on_dask import work_on_dask
 from treedet.inference.watching import CampaignProgress, Observer, Watch
 from treedet.inference.work import work_off
-from treedet.rasters.listing import list_rasters
+from treedet.rasters.listing import list_files
 from treedet.rasters.survey import survey
 
 Rasters = str | Path | Sequence[str | Path]
@@ -26,7 +26,7 @@ def predict_many(
 
     Args:
         run: What is looked for, and how.
-        rasters: See :func:`treedet.rasters.listing.list_rasters`.
+        rasters: See :func:`treedet.rasters.listing.list_files`.
         watch: Called after each batch of windows.
         observer: Sees the largest piece of ground and its crowns.
 
@@ -38,7 +38,7 @@ def predict_many(
     taken_up = run.how.resume and folder.exists
     replacing = run.how.overwrite or taken_up
     filters = check_output(run, replacing=replacing)
-    campaign = look(run, list_rasters(rasters), folder=folder if taken_up else None)
+    campaign = look(run, list_files(rasters), folder=folder if taken_up else None)
     writing = Writing(run, campaign, filters, replacing=replacing)
     folder.start(campaign.settings, join=run.how.resume)
     try:

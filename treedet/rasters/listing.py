@@ -10,10 +10,12 @@ from pathlib import Path
 
 from treedet.errors import UnreadableRasterError
 from treedet.rasters.connecting import is_remote
+from treedet.rasters.virtual import SUFFIX as VRT_SUFFIX
+from treedet.rasters.virtual import mosaic_files
 
 log = logging.getLogger("treedet")
 
-SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".vrt", ".jp2")
+SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", VRT_SUFFIX, ".jp2")
 """Files of a folder that are taken for rasters."""
 LIST_SUFFIX = ".txt"
 OWN_PICTURES = ("-look.png",)
@@ -41,8 +43,37 @@ def list_rasters(rasters: str | os.PathLike[str] | Sequence[str | os.PathLike[st
     return paths
 
 
+def list_files(rasters: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[str]:
+    """Return the paths of the rasters a user means, with the files of a mosaic in place of its VRT.
+
+    A VRT that is more than a plain mosaic stays what it is; see :func:`treedet.rasters.virtual.mosaic_files`.
+
+    Args:
+        rasters: As in :func:`list_rasters`.
+
+    Returns:
+        Each raster once, in the order given, and then the files that mosaics name besides.
+
+    Raises:
+        UnreadableRasterError: See :func:`list_rasters`.
+    """
+    paths = list_rasters(rasters)
+    mosaics = {path: files for path in paths if (files := mosaic_files(path))}
+    if not mosaics:
+        return paths
+    named = {os.path.realpath(path): path for path in paths if path not in mosaics}
+    for path, files in mosaics.items():
+        places = [os.path.realpath(file) for file in files]
+        known = sum(place in named for place in places)
+        again = f"; {known} of them are named already, each is read once" if known else ""
+        log.info("%s is a mosaic; it is read as the %d files in it%s", path, len(files), again)
+        for place, file in zip(places, files, strict=True):
+            named.setdefault(place, file)
+    return list(named.values())
+
+
 def names_many(raster: str | os.PathLike[str]) -> bool:
-    """Tell whether a path stands for many rasters: a folder, a glob or a list.
+    """Tell whether a path stands for many rasters: a folder, a glob, a list, or a mosaic of several files.
 
     >>> names_many("tiles/*.tif"), names_many("tile.tif")
     (True, False)
@@ -50,7 +81,7 @@ def names_many(raster: str | os.PathLike[str]) -> bool:
     text = os.fspath(raster)
     path = Path(text)
     if path.exists():
-        return path.is_dir() or path.suffix.lower() == LIST_SUFFIX
+        return path.is_dir() or path.suffix.lower() == LIST_SUFFIX or len(mosaic_files(text)) > 1
     return not is_remote(text) and glob.has_magic(text)
 
 
