@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from treedet.commands.bars import PredictBar
-from treedet.commands.paths import quoted
 from treedet.display.look import LookSheet
 from treedet.errors import ConfigError
 from treedet.inference.campaign_parts import PartSummary, merge_parts, predict_part
@@ -18,6 +17,7 @@ from treedet.inference.loading import load as load_detector
 from treedet.inference.options import PredictOptions
 from treedet.inference.run_options import Part, RunOptions
 from treedet.inference.summary import Summary
+from treedet.inference.zone_grounds import check_zones_of_many
 from treedet.inference.zone_options import ZoneOptions
 from treedet.inference.zone_run import check_zones
 from treedet.models.backends.allocator import keep_memory
@@ -69,11 +69,6 @@ def run(
     many = how.shared or names_many(raster)
     if how.per_raster and not many:
         raise ConfigError(f"--per_raster is for many rasters, {raster} is one; leave it out")
-    if many and zoning is not None and zoning.wanted:
-        raise ConfigError(
-            "--zones and --grid count the crowns of one raster as it is read; of many, count them afterwards: "
-            f"treedet summarise {quoted(output)} TABLE"
-        )
     if part is not None and how.shared:
         raise ConfigError("--part does a part of a run by itself; leave out --workers and --scheduler")
     share = None if how.shared else _share(part, many=many)
@@ -82,10 +77,13 @@ def run(
     # Before the model is loaded, which takes a while. Of a run that is taken up, outputs may be there.
     replacing = how.overwrite or (many and how.resume and target.with_name(target.name + ".parts").exists())
     if share is not None:
-        return _run_part(raster, target, options, load=load, how=how, part=share)
+        return _run_part(raster, target, options, load=load, how=how, part=share, zoning=zoning)
     if not how.per_raster:
         check_target(target, overwrite=replacing, partition=options.partition)
-    check_zones(zoning, target, overwrite=how.overwrite)
+    if many:
+        check_zones_of_many(zoning, target, per_raster=how.per_raster, overwrite=replacing)
+    else:
+        check_zones(zoning, target, overwrite=how.overwrite)
     if look and not replacing:
         refuse_existing(picture)
     keep_memory()
@@ -94,7 +92,9 @@ def run(
     summary: Summary | CampaignSummary
     with PredictBar() as bar:
         if many:
-            summary = detector.predict_many(raster, target, options, how=how, watch=bar.show, observer=sheet)
+            summary = detector.predict_many(
+                raster, target, options, how=how, zoning=zoning, watch=bar.show, observer=sheet
+            )
         else:
             summary = detector.predict_to_file(
                 raster,
@@ -138,12 +138,19 @@ def _share(part: str | None, *, many: bool) -> Part | None:
 
 
 def _run_part(
-    raster: str, target: Path, options: PredictOptions, *, load: Loading, how: RunOptions, part: Part
+    raster: str,
+    target: Path,
+    options: PredictOptions,
+    *,
+    load: Loading,
+    how: RunOptions,
+    part: Part,
+    zoning: ZoneOptions | None,
 ) -> int:
     keep_memory()
     detector = load_detector(load.model, device=load.device, precision=load.precision)
     with PredictBar() as bar:
-        run = Run(detector.model, detector.name, raster, target, options, how)
+        run = Run(detector.model, detector.name, raster, target, options, how, zoning=zoning)
         summary = predict_part(run, raster, part, watch=bar.show)
     _tell(summary)
     return SOME_FAILED if summary.failures else 0

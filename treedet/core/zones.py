@@ -80,15 +80,13 @@ def locate(polygons: npt.NDArray[np.object_], xy: npt.NDArray[np.float64]) -> np
     return np.asarray(pairs[:, inside | (first & ~has_inside[pairs[0]])])
 
 
-def cells(
-    bounds: tuple[float, float, float, float], side_m: float, *, crs: pyproj.CRS | None, unit_m: float
-) -> Zones:
-    """Return the square cells of a grid that cover an extent.
+def cells(bounds: npt.ArrayLike, side_m: float, *, crs: pyproj.CRS | None, unit_m: float) -> Zones:
+    """Return the square cells of a grid that cover an extent, or several, each cell once.
 
     Cell borders lie on multiples of the side, so grids of different rasters in one CRS coincide.
 
     Args:
-        bounds: ``(xmin, ymin, xmax, ymax)`` in the CRS.
+        bounds: ``(xmin, ymin, xmax, ymax)`` in the CRS; or ``[N, 4]`` of these.
         side_m: Side of a cell in metres.
         crs: A projected CRS, or None for pixels.
         unit_m: Metres per unit of the CRS (map units: scale factors of the projection are left out).
@@ -102,18 +100,28 @@ def cells(
     if not (math.isfinite(side_m) and side_m > 0):
         raise ConfigError(f"grid must be the side of a cell in metres, a positive number, found {side_m}")
     side = side_m / unit_m
-    first = np.floor(np.array(bounds[:2]) / side)
-    count = np.maximum(np.ceil(np.array(bounds[2:]) / side) - first, 1)
-    if count.prod() > MAX_CELLS:
+    boxes = np.atleast_2d(np.asarray(bounds, np.float64))
+    first = np.floor(boxes[:, :2] / side)
+    count = np.maximum(np.ceil(boxes[:, 2:] / side) - first, 1)
+    # Neighbouring files lie on the same cells.
+    spans = np.unique(np.concatenate([first, count], axis=1), axis=0)
+    total = spans[:, 2:].prod(axis=1).sum()
+    if total > MAX_CELLS:
         raise ConfigError(
-            f"cells of {side_m:g} m make {count.prod():,.0f} of them over this extent, at most {MAX_CELLS:,} are "
+            f"cells of {side_m:g} m make {total:,.0f} of them over this extent, at most {MAX_CELLS:,} are "
             "accepted; give a larger side with grid= (--grid)"
         )
-    column, row = (np.arange(n) + start for n, start in zip(count, first, strict=True))
-    x, y = (values.ravel() * side for values in np.meshgrid(column, row))
+    row, column = np.unique(np.concatenate([_within(*span) for span in spans]), axis=0).T
+    x, y = column * side, row * side
     ids = np.array([f"{_whole(a)}_{_whole(b)}" for a, b in zip(x, y, strict=True)], dtype=object)
     squares = np.asarray(shapely.box(x, y, x + side, y + side), dtype=object)
     return Zones(ids, squares, crs, f"cells of {side_m:g} m")
+
+
+def _within(column: float, row: float, columns: float, rows: float) -> npt.NDArray[np.float64]:
+    """Return the rows and columns of the cells of a rectangle, float64 ``[K, 2]``."""
+    found = np.stack(np.meshgrid(row + np.arange(rows), column + np.arange(columns), indexing="ij"), axis=-1)
+    return found.reshape(-1, 2)
 
 
 def _whole(value: float) -> str:

@@ -24,7 +24,7 @@ from shapely.geometry.base import BaseGeometry
 from treedet.core.spec import Reading
 from treedet.errors import ConfigError, NoOverlapError, RasterError, UnreadableRasterError
 from treedet.inference.options import PredictOptions
-from treedet.inference.setup import Setup, check_gsd, followed, merging, reading, set_up, windows_of
+from treedet.inference.setup import PARTS, Setup, check_gsd, followed, merging, reading, set_up, windows_of
 from treedet.models.base import WindowDetector
 from treedet.rasters.opening import Opening
 from treedet.rasters.raster import Raster
@@ -292,4 +292,5 @@ def _settings(
         "score threshold": threshold,
         "merging": [merge.iou_threshold, merge.ios_threshold, merge.cut_margin_px],
         "version": version("treedet"),
+        "parts": PARTS,
     }

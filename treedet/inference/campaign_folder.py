@@ -20,6 +20,7 @@ from treedet.core.crowns import CrownArrays
 from treedet.errors import OutputError
 from treedet.inference.candidates import Candidates
 from treedet.inference.parts import (
+    GROUND,
     RowFacts,
     arguments_of,
     flat,
@@ -117,7 +118,8 @@ class CampaignFolder:
         Raises:
             OutputError: The disk is full or the folder can not be written.
         """
-        arrays = {**flat(result.closed), FACTS: np.array(list(result.facts.figures.values()), np.float64)}
+        figures = np.array(list(result.facts.figures.values()), np.float64)
+        arrays = {**flat(result.closed), FACTS: figures, FACTS + GROUND: result.facts.ground}
         if len(result.open):
             arrays |= {OPEN + name: values for name, values in flat(result.open).items()}
         if result.troubles:
@@ -148,7 +150,7 @@ class CampaignFolder:
         return UnitResult(
             CrownArrays(**arguments_of(CrownArrays, values)),
             Candidates(**arguments_of(Candidates, mine)) if mine else Candidates.empty(),
-            RowFacts(**figures),
+            RowFacts(**figures, ground=values[FACTS + GROUND]),
             json.loads(values[TROUBLES].tobytes()) if TROUBLES in values else {},
         )
 

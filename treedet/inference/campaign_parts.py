@@ -22,6 +22,8 @@ from treedet.inference.options import PredictOptions
 from treedet.inference.parts import write_bytes
 from treedet.inference.run_options import Part, RunOptions
 from treedet.inference.watching import Watch
+from treedet.inference.zone_grounds import zones_on_grounds
+from treedet.inference.zone_options import ZoneOptions
 from treedet.rasters.listing import list_files
 
 ABOUT = "campaign.json"
@@ -91,6 +93,7 @@ def predict_part(run: Run, rasters: Rasters, part: Part, *, watch: Watch | None 
     check_output(run, replacing=run.how.overwrite or folder.exists)
     paths = list_files(rasters)
     campaign = look(run, paths, folder=folder if folder.exists else None)
+    zones_on_grounds(run.zoning, campaign)  # raises what the merge would, before the work
     folder.start(campaign.settings, join=True)
     _describe(run, paths, folder)
     mine = campaign.units[part.share(len(campaign.units))]
@@ -142,6 +145,7 @@ def _describe(run: Run, paths: list[str], folder: CampaignFolder) -> None:
         "working folder": str(Path.cwd()),
         "per_raster": run.how.per_raster,
         "options": asdict(run.options),
+        "zoning": None if run.zoning is None else asdict(run.zoning),
         "model": {"name": run.name, "identity": dict(run.model.identity), "spec": run.model.spec.to_dict()},
     }
     try:
@@ -176,5 +180,6 @@ def _described(folder: CampaignFolder, output: Path, *, overwrite: bool) -> tupl
         output,
         PredictOptions().but(options),
         RunOptions(per_raster=about["per_raster"], overwrite=overwrite),
+        zoning=about["zoning"] and ZoneOptions(**about["zoning"]),
     )
     return run, list(about["rasters"])

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from treedet.inference.options import PredictOptions
 from treedet.inference.run_options import RunOptions
+from treedet.inference.zone_options import ZoneOptions
 from treedet.models.base import WindowDetector
 
 
@@ -22,6 +23,7 @@ class Run:
         output: File or folder of the crowns.
         options: What to look for.
         how: How the run goes.
+        zoning: By which zones crowns are counted; None for none.
         load: Returns the same model in another process; None where none can.
     """
 
@@ -31,4 +33,5 @@ class Run:
     output: Path
     options: PredictOptions
     how: RunOptions
+    zoning: ZoneOptions | None = None
     load: Callable[[], WindowDetector] | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from treedet.inference.gather import Totals, gather
 from treedet.inference.output import CURE, Filters
 from treedet.inference.setup import followed
 from treedet.inference.watching import Observer, footprint
+from treedet.inference.zone_grounds import check_zones_of_many, counted_by_zones, zones_on_grounds
+from treedet.inference.zone_run import ZoneRun
 from treedet.rasters.raster import Raster
 from treedet.vectors.crowns_writer import WriteOptions, check_names
 from treedet.vectors.writers import check_target, open_writer
@@ -29,9 +32,10 @@ def check_output(run: Run, *, replacing: bool) -> Filters:
         replacing: Whether existing outputs are replaced.
 
     Raises:
-        OutputError: The output can not be written.
+        OutputError: The output, or the table of zones, can not be written.
         ConfigError: A condition on crowns makes no sense.
     """
+    check_zones_of_many(run.zoning, run.output, per_raster=run.how.per_raster, overwrite=replacing)
     labels = run.model.spec.labels
     if run.how.per_raster:
         check_targets({}, run.output, overwrite=replacing, schema=labels)
@@ -53,7 +57,8 @@ class Writing:
 
     Raises:
         OutputError: A raster's file can not be written.
-        ConfigError: The crowns do not go into one file.
+        ConfigError: The crowns do not go into one file, or zones not on the map.
+        CrownsError: The zones can not be used.
     """
 
     def __init__(self, run: Run, campaign: Campaign, filters: Filters, *, replacing: bool) -> None:
@@ -73,6 +78,7 @@ class Writing:
             check_targets(self._paths, run.output, overwrite=replacing, schema=labels)
         else:
             self._crs = one_crs(campaign)
+        self._replacing, self._zones = replacing, zones_on_grounds(run.zoning, campaign)
 
     def begin(self, observer: Observer | None) -> Watched | None:
         """Show the largest piece of ground to an observer."""
@@ -88,8 +94,24 @@ class Writing:
 
     def write(self, folder: CampaignFolder, watched: Watched | None) -> CampaignSummary:
         """Gather finished units, write the crowns and what could not be read, and return the summary."""
+        with counted_by_zones(self._zones, self._run, overwrite=self._replacing) as zones:
+            summary = self._write_crowns(folder, watched, zones)
+            if zones is not None:
+                summary = replace(summary, zones=zones.write())
+        write_failures(self._run.output, summary.failures)
+        return summary
+
+    def _write_crowns(
+        self, folder: CampaignFolder, watched: Watched | None, zones: ZoneRun | None
+    ) -> CampaignSummary:
         started, run = time.perf_counter(), self._run
-        totals = Totals(run.model, min_p=run.options.min_p, grounds=len(self._campaign.grounds))
+        totals = Totals(
+            run.model,
+            min_p=run.options.min_p,
+            grounds=len(self._campaign.grounds),
+            zones=zones,
+            crs=self._campaign.crs,
+        )
         troubles = dict(self._campaign.failures)
         common: dict[str, Any] = {
             "filters": self._filters,
@@ -100,20 +122,18 @@ class Writing:
         if run.how.per_raster:
             files = PerRaster(self._paths, options=self._options, metadata=self._about, **common)
             gather(self._campaign, folder, run.model, files, troubles=troubles)
+            return self._summary(totals, troubles, time.perf_counter() - started)
+        labels = run.model.spec.labels
+        sizes: dict[str, tuple[int, int]] = {}
+        for raster in self._rasters:
+            sizes |= raster.members.sizes
+        with open_writer(
+            run.output, schema=labels, crs=self._crs, raster_size=sizes, options=self._options
+        ) as writer:
+            table = OneTable(writer, crs=self._crs, **common)
+            gather(self._campaign, folder, run.model, table, troubles=troubles)
             summary = self._summary(totals, troubles, time.perf_counter() - started)
-        else:
-            labels = run.model.spec.labels
-            sizes: dict[str, tuple[int, int]] = {}
-            for raster in self._rasters:
-                sizes |= raster.members.sizes
-            with open_writer(
-                run.output, schema=labels, crs=self._crs, raster_size=sizes, options=self._options
-            ) as writer:
-                table = OneTable(writer, crs=self._crs, **common)
-                gather(self._campaign, folder, run.model, table, troubles=troubles)
-                summary = self._summary(totals, troubles, time.perf_counter() - started)
-                writer.finish(summary.to_dict())
-        write_failures(run.output, troubles)
+            writer.finish(summary.to_dict())
         return summary
 
     def _about(self, source: str) -> dict[str, Any]:

@@ -175,7 +175,7 @@ class Detector:
                     first_part = not ledger.crowns
                     ledger.add(part, kept, facts)
                     if zones is not None:
-                        zones.add(kept, facts.ground)
+                        zones.add(kept, facts.ground, setup.job.plan.grid)
                     if len(table) or first_part:
                         writer.append(table, native_boxes(kept.boxes, setup))
                     if observer is not None:
@@ -198,6 +198,7 @@ class Detector:
         options: PredictOptions | None = None,
         *,
         how: RunOptions | None = None,
+        zoning: ZoneOptions | None = None,
         watch: Watch | None = None,
         observer: Observer | None = None,
         **changes: Any,  # noqa: ANN401 - the fields of PredictOptions and RunOptions, checked there
@@ -209,6 +210,7 @@ class Detector:
             output: File to write; with ``per_raster`` a folder.
             options: What to look for.
             how: How the run goes.
+            zoning: Polygons or cells to count crowns by, in a second table beside the output (``OUTPUT-zones``).
             watch: Called after each batch of windows.
             observer: Sees the largest piece of ground and its crowns.
             changes: Options of both kinds by name, such as ``gsd=0.1`` or ``per_raster=True``.
@@ -224,7 +226,14 @@ class Detector:
         source = str(rasters) if isinstance(rasters, str | Path) else f"{len(rasters)} paths"
         how = replace(how or RunOptions(), **own)
         run = Run(
-            self._model_for(options), self.name, source, Path(output), options, how, load=self._elsewhere(options)
+            self._model_for(options),
+            self.name,
+            source,
+            Path(output),
+            options,
+            how,
+            zoning=zoning,
+            load=self._elsewhere(options),
         )
         summary = predict_many(run, rasters, watch=watch, observer=observer)
         if summary.cure_m:

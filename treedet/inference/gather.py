@@ -23,6 +23,7 @@ from treedet.inference.parts import RowFacts
 from treedet.inference.pipeline import crowns_in
 from treedet.inference.setup import Setup
 from treedet.inference.tally import ClassTally
+from treedet.inference.zone_run import ZoneRun
 from treedet.models.base import WindowDetector
 
 FEWEST_POINTS = 128
@@ -132,9 +133,20 @@ class Totals:
         model: Tells the classes.
         min_p: Least probability of an attribute.
         grounds: How many there are. Of many, canopy cover is counted on fewer points each, and not on fewer together.
+        zones: Counts crowns by zones on a map; None where nothing does.
+        crs: CRS of that map.
     """
 
-    def __init__(self, model: WindowDetector, *, min_p: float | None, grounds: int) -> None:
+    def __init__(
+        self,
+        model: WindowDetector,
+        *,
+        min_p: float | None,
+        grounds: int,
+        zones: ZoneRun | None = None,
+        crs: pyproj.CRS | None = None,
+    ) -> None:
+        self._zones, self._crs = zones, crs
         self._points = max(FEWEST_POINTS, round(POINTS_PER_SIDE / math.sqrt(max(1, grounds))))
         self._schema, self._min_p = model.spec.labels, min_p
         self.kept = ClassTally(self._schema, NOWHERE, min_p=min_p)
@@ -152,6 +164,8 @@ class Totals:
                 piece.setup.job.plan, self._schema, min_p=self._min_p, points_per_side=self._points
             )
         ledger.add(piece.crowns, kept, piece.facts)
+        if self._zones is not None:
+            self._zones.add(kept, piece.facts.ground, piece.setup.job.plan.grid, crs=self._crs)
         if piece.last:
             self._close(self._ledgers.pop(piece.ground))
 

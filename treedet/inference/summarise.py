@@ -139,7 +139,7 @@ def _on_map(file: CrownsFile, zoning: ZoneOptions, gsd: float | None) -> PlacedZ
         raise CrownsError(
             f"{file.path} holds no crown, so there is no ground to lay zones on; give raster= (--raster)"
         )
-    return zones_on_map(zoning, file.crs, bounds, pixel_m=float(pixel_m or 1.0), other=str(file.path))
+    return zones_on_map(zoning, file.crs, np.array([bounds]), pixel_m=float(pixel_m or 1.0), other=str(file.path))
 
 
 def _classes(file: CrownsFile) -> dict[str, list[str]]:

@@ -43,6 +43,7 @@ class RunSummary:
         cautions: What to doubt about the result.
         setting: ``treedet``, or ``original`` and the name of the tool whose windows, enlargement, suppression and
             caps were followed.
+        zones: How crowns fell into zones; None where nothing was counted by them.
     """
 
     source: str
@@ -71,6 +72,7 @@ class RunSummary:
     classes: Mapping[str, tuple[ClassRow, ...]] = field(default_factory=dict)
     cautions: tuple[str, ...] = ()
     setting: str = "treedet"
+    zones: ZoneFacts | None = None
 
     @property
     def per_hectare(self) -> float:
@@ -106,7 +108,8 @@ class RunSummary:
             lines.append(f"cut        {self.cut:,} pieces at window edges that the next window did not confirm")
         for name, rows in self.classes.items():
             lines += table_lines(name, rows)
-        lines += self._count_lines()
+        if self.zones is not None:
+            lines.append(f"zones      {self.zones.line}")
         if self.output:
             lines.append(f"written    {self.output} ({self.crs})")
         return lines
@@ -118,10 +121,6 @@ class RunSummary:
     def _work_lines(self) -> list[str]:
         """Return windows and time."""
         raise NotImplementedError
-
-    def _count_lines(self) -> list[str]:
-        """Return what was counted besides classes."""
-        return []
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +137,6 @@ class Summary(RunSummary):
         stretch: Values mapped to 0 and 255, or None.
         window_px: Width and height of windows.
         overlap_px: Pixels they share.
-        zones: How crowns fell into zones; None where nothing was counted by them.
     """
 
     megapixels: float
@@ -150,7 +148,6 @@ class Summary(RunSummary):
     stretch: tuple[float, float] | None
     window_px: tuple[int, int]
     overlap_px: int
-    zones: ZoneFacts | None = None
 
     @property
     def megapixels_per_s(self) -> float:
@@ -176,6 +173,3 @@ class Summary(RunSummary):
             f"time       {self.seconds:.1f} s, {self.megapixels_per_s:.1f} megapixels/s, "
             f"{self.network_s:.1f} s in the network",
         ]
-
-    def _count_lines(self) -> list[str]:
-        return [] if self.zones is None else [f"zones      {self.zones.line}"]

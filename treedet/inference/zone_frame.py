@@ -81,9 +81,9 @@ def zones_on_raster(
 def zones_on_map(
     options: ZoneOptions,
     crs: pyproj.CRS | None,
-    bounds: tuple[float, float, float, float],
+    extents: npt.NDArray[np.float64],
     *,
-    pixel_m: float,
+    pixel_m: float = 1.0,
     other: str,
 ) -> PlacedZones:
     """Return zones in the coordinates of crowns.
@@ -91,26 +91,25 @@ def zones_on_map(
     Args:
         options: The zones.
         crs: CRS of the crowns; None for pixels.
-        bounds: Extent of the crowns, which cells are laid out over.
+        extents: Float64 ``[N, 4]``, where crowns or imagery are, which cells are laid out over.
         pixel_m: Metres per pixel, where there is no CRS.
-        other: How messages call the crowns.
+        other: How messages call the crowns, or the imagery.
 
     Raises:
         CrownsError: The zones can not be read.
         CrsMismatchError: No zone lies among the crowns, or some lie where the CRS is not defined.
         ConfigError: There would be too many cells.
     """
+    xmin, ymin, xmax, ymax = bounds = (*extents[:, :2].min(axis=0).tolist(), *extents[:, 2:].max(axis=0).tolist())
     if options.grid is not None:
-        zones = _cells_on_map(options.grid, crs, bounds, pixel_m=pixel_m)
+        zones = _cells_on_map(options.grid, crs, extents, pixel_m=pixel_m)
     else:
         zones = read_zones(options.zones or "", crs=crs, zone_id=options.zone_id, other=other)
-        limits = shapely.bounds(zones.polygons)
-        off = (limits[:, 2:] < bounds[:2]).any(axis=1) | (limits[:, :2] > bounds[2:]).any(axis=1)
-        if off.all():
+        if not meeting_extents(zones, extents).any():
             found = tuple(round(float(v), 1) for v in shapely.total_bounds(zones.polygons))
             raise CrsMismatchError(
-                f"{zones.name}: none of {len(zones):,} lies among the crowns of {other}; they span {found}, the "
-                f"crowns {tuple(round(v, 1) for v in bounds)}; check that both are of the same place, and their CRS"
+                f"{zones.name}: none of {len(zones):,} lies on {other}; they span {found}, and that "
+                f"{tuple(round(v, 1) for v in bounds)}; check that both are of the same place, and their CRS"
             )
     if crs is None:
         return PlacedZones(zones, zones.polygons, pixel_m**2, (pixel_m, pixel_m), _wider(bounds, (pixel_m, pixel_m)))
@@ -120,9 +119,16 @@ def zones_on_map(
             f"{zones.name}: {int((~(m2 > 0)).sum())} of {len(zones):,} lie outside the area where "
             f"{crs.name!r}, the CRS of {other}, is defined; check both CRSs"
         )
-    middle = np.array(bounds).reshape(2, 2).mean(axis=0)
-    unit_m = metres_per_unit(crs, *middle.tolist())
+    unit_m = metres_per_unit(crs, (xmin + xmax) / 2, (ymin + ymax) / 2)
     return PlacedZones(zones, zones.polygons, m2, unit_m, _wider(bounds, unit_m))
+
+
+def meeting_extents(zones: Zones, extents: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+    """Return which zones may share ground with some extents ``[N, 4]``: their boxes meet; bool ``[Z]``."""
+    found = np.zeros(len(zones), np.bool_)
+    tree = shapely.STRtree(np.asarray(shapely.box(*extents.T), dtype=object))
+    found[tree.query(shapely.envelope(zones.polygons), predicate="intersects")[0]] = True
+    return found
 
 
 def _wider(
@@ -168,13 +174,12 @@ def _laid_out(side_m: float, raster: Raster, grid: Grid) -> tuple[Zones, npt.NDA
 
 
 def _cells_on_map(
-    side_m: float, crs: pyproj.CRS | None, bounds: tuple[float, float, float, float], *, pixel_m: float
+    side_m: float, crs: pyproj.CRS | None, extents: npt.NDArray[np.float64], *, pixel_m: float
 ) -> Zones:
-    """Return the cells over an extent; where the CRS is in degrees, they are squares of the UTM zone there."""
+    """Return the cells over some extents; where the CRS is in degrees, they are squares of the UTM zone there."""
     if crs is None or not crs.is_geographic:
-        return cells(bounds, side_m, crs=crs, unit_m=pixel_m if crs is None else axis_unit(crs))
-    extent = gpd.GeoSeries([shapely.box(*bounds)], crs=crs)
-    metric = extent.estimate_utm_crs()
-    xmin, ymin, xmax, ymax = extent.to_crs(metric).total_bounds.tolist()
-    zones = cells((xmin, ymin, xmax, ymax), side_m, crs=metric, unit_m=axis_unit(metric))
+        return cells(extents, side_m, crs=crs, unit_m=pixel_m if crs is None else axis_unit(crs))
+    boxes = gpd.GeoSeries(shapely.box(*extents.T), crs=crs)
+    metric = boxes.estimate_utm_crs()
+    zones = cells(boxes.to_crs(metric).bounds.to_numpy(), side_m, crs=metric, unit_m=axis_unit(metric))
     return replace(zones, polygons=reproject(zones.polygons, metric, crs), crs=crs)

@@ -73,9 +73,15 @@ class ZoneGround:
         self._crowns.add(kept, *ellipse_span(kept, self._lines))
 
     def add_valid(self, rectangles: npt.NDArray[np.float64]) -> None:
-        """Take valid ground as rectangles ``[M, 4]`` that do not overlap; without any call all ground is valid."""
+        """Take valid ground as rectangles ``[M, 4]``, which may overlap; without any call all ground is valid."""
         self._has_ground = True
         self._valid.add(rectangles, *self._lines.span(rectangles[:, 1], rectangles[:, 3]))
+
+    def add_valid_polygons(self, polygons: npt.NDArray[np.object_]) -> None:
+        """Take valid ground as polygons ``[M]`` that need not lie upright; they may overlap."""
+        runs = polygon_runs(polygon_edges(polygons), self._lines, first=0, stop=self._lines.count)
+        y, half = self._lines.y(runs.line), self._lines.spacing / 4
+        self.add_valid(np.column_stack([runs.begin, y - half, runs.end, y + half]))
 
     def measure(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """Return which share of each zone is valid, and which share of that is covered, float64 ``[Z]`` each.

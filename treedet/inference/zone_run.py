@@ -10,49 +10,54 @@ from types import TracebackType
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pyproj
+from shapely.geometry.base import BaseGeometry
 
 from treedet.core.crowns import CrownArrays, said
+from treedet.core.grid import Grid
 from treedet.core.labels import LabelSchema
-from treedet.core.scanlines import ellipses_in_boxes
 from treedet.inference.setup import Setup
 from treedet.inference.zone_facts import ZoneFacts, with_polygons
-from treedet.inference.zone_frame import zones_on_raster
+from treedet.inference.zone_frame import PlacedZones, zones_on_raster
 from treedet.inference.zone_options import ZoneOptions
 from treedet.inference.zone_tally import ZoneCrowns, ZoneTally
+from treedet.inference.zone_way import Way
 from treedet.vectors.zone_table import check_zones_target, write_zones, zones_beside
 
 
 class ZoneRun:
     """Counts the crowns of a run by zones, and writes the table beside them.
 
-    A context manager. Everything is counted in pixels of the model grid.
+    A context manager.
 
     Args:
-        options: The zones.
-        setup: The run.
+        placed: The zones, in pixels of the model grid or on a map.
+        area: Where crowns are looked for, in the same coordinates; None for everywhere.
         labels: Names of classes and attributes.
+        min_p: Least probability of an attribute.
         path: File to write.
+        all_rows: Keep zones with neither ground nor crowns.
         overwrite: Replace an existing file.
-
-    Raises:
-        CrownsError: The zones can not be read.
-        CrsMismatchError: No zone lies on the raster.
     """
 
     def __init__(
-        self, options: ZoneOptions, setup: Setup, *, labels: LabelSchema, path: Path, overwrite: bool
+        self,
+        placed: PlacedZones,
+        *,
+        area: BaseGeometry | None,
+        labels: LabelSchema,
+        min_p: float | None,
+        path: Path,
+        all_rows: bool,
+        overwrite: bool,
     ) -> None:
-        self._path, self._overwrite = path, overwrite
-        self._labels, self._min_p = labels, setup.options.min_p
-        self._grid = grid = setup.job.plan.grid
-        self._of_file = options.zones is not None
-        placed = zones_on_raster(options, setup.raster, grid, area=setup.job.aoi)
-        self._zones = placed.zones
+        self._path, self._overwrite, self._all_rows = path, overwrite, all_rows
+        self._labels, self._min_p, self._zones = labels, min_p, placed.zones
         self._tally = ZoneTally(
             replace(placed.zones, polygons=placed.polygons),
             m2=placed.m2,
             line=placed.line,
-            area=setup.job.aoi,
+            area=area,
             extent=placed.extent,
             classes={"label": labels.classes, **labels.attributes},
         )
@@ -65,13 +70,18 @@ class ZoneRun:
     ) -> None:
         self._tally.__exit__(kind, error, trace)
 
-    def add(self, crowns: CrownArrays, ground: npt.NDArray[np.int32]) -> None:
+    def add(
+        self, crowns: CrownArrays, ground: npt.NDArray[np.int32], grid: Grid, *, crs: pyproj.CRS | None = None
+    ) -> None:
         """Count a part.
 
         Args:
-            crowns: Crowns that are kept, in pixels of the model grid.
-            ground: Int32 ``[M, 4]``, valid ground as rectangles that no other part repeats.
+            crowns: Crowns that are kept, in pixels of a model grid.
+            ground: Int32 ``[M, 4]``, valid ground as rectangles in pixels of it.
+            grid: The model grid.
+            crs: CRS of the map that zones are measured on; None where they are measured in pixels of the grid.
         """
+        way = Way(grid, crs)
         sides = crowns.boxes[:, 2:] - crowns.boxes[:, :2]
         codes = {"label": crowns.classes} | {
             name: said(crowns.attributes[name], min_p=self._min_p) for name in self._labels.attributes
@@ -79,16 +89,16 @@ class ZoneRun:
         known = {"label": self._labels.classes, **self._labels.attributes}
         self._tally.add(
             ZoneCrowns(
-                centres=crowns.centres,
-                ellipses=ellipses_in_boxes(crowns.boxes),
-                diameters=sides @ np.array([self._grid.gsd_x, self._grid.gsd_y]) / 2,
+                centres=way.points(crowns.centres),
+                ellipses=way.ellipses(crowns.boxes),
+                diameters=sides @ np.array([grid.gsd_x, grid.gsd_y]) / 2,
                 names={
                     name: pd.Categorical.from_codes(codes[name].tolist(), categories=pd.Index(known[name]))
                     for name in codes
                 },
             )
         )
-        self._tally.add_valid(ground.astype(np.float64))
+        way.add_ground(ground, self._tally)
 
     def write(self) -> ZoneFacts:
         """Write the table, and return what is to be said of it.
@@ -96,7 +106,7 @@ class ZoneRun:
         Raises:
             OutputError: The file can not be written.
         """
-        table = with_polygons(self._tally.table(), self._zones, self._zones.polygons, all_rows=self._of_file)
+        table = with_polygons(self._tally.table(), self._zones, self._zones.polygons, all_rows=self._all_rows)
         write_zones(table, self._path, overwrite=self._overwrite)
         return ZoneFacts.of(table, self._tally, str(self._path))
 
@@ -122,8 +132,17 @@ def counted_by(
     """Return what counts the crowns of a run by zones, in a context; None in it where nothing is asked for.
 
     Raises:
-        TreedetError: See :class:`ZoneRun`.
+        CrownsError: The zones can not be read.
+        CrsMismatchError: No zone lies on the raster.
     """
     if options is None or not options.wanted:
         return nullcontext()
-    return ZoneRun(options, setup, labels=labels, path=zones_beside(output), overwrite=overwrite)
+    return ZoneRun(
+        zones_on_raster(options, setup.raster, setup.job.plan.grid, area=setup.job.aoi),
+        area=setup.job.aoi,
+        labels=labels,
+        min_p=setup.options.min_p,
+        path=zones_beside(output),
+        all_rows=options.zones is not None,
+        overwrite=overwrite,
+    )

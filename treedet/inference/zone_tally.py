@@ -110,9 +110,14 @@ class ZoneTally:
                 counts[name] = counts.get(name, np.zeros(len(self._zones), np.int64)) + found
 
     def add_valid(self, rectangles: npt.NDArray[np.float64]) -> None:
-        """Take valid ground as rectangles ``[M, 4]`` that do not overlap; without any call all ground is valid."""
+        """Take valid ground as rectangles ``[M, 4]``, which may overlap; without any call all ground is valid."""
         self._has_valid = True
         self._ground.add_valid(rectangles)
+
+    def add_valid_polygons(self, polygons: npt.NDArray[np.object_]) -> None:
+        """Take valid ground as polygons ``[M]`` that need not lie upright; they may overlap."""
+        self._has_valid = True
+        self._ground.add_valid_polygons(polygons)
 
     def table(self) -> pd.DataFrame:
         """Return one row per zone with :data:`COLUMNS` and the shares of classes; null where nothing can be said."""

@@ -7,9 +7,10 @@ import pytest
 from treedet.cli import main
 
 
-def test_zones_of_many_rasters_are_counted_afterwards(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "a.tif").touch()
+def test_a_table_of_zones_that_exists_is_not_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a.tif", "crowns-zones.gpkg"):
+        (tmp_path / name).touch()
     assert main(["predict", str(tmp_path), str(tmp_path / "crowns.gpkg"), "--grid", "100"]) == 2
     said = capsys.readouterr().err
-    assert "of many, count them afterwards: treedet summarise" in said
+    assert "crowns-zones.gpkg exists already" in said
     assert len(said.splitlines()) == 1
