@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from treedet.display.figures import (
     scale_bar,
     show_ground,
 )
+from treedet.inference.watching import View
 from treedet.rasters.raster import Raster, Tile
 
 SQUARES = 9
@@ -41,12 +44,14 @@ class Square:
     Attributes:
         tile: Its pixels.
         grid: The grid its window lies on.
+        ground: Number of the piece of ground, of many.
         boxes: Crowns on it, in pixels of the tile.
         groups: Name of each crown's class; None for those without a value.
     """
 
     tile: Tile
     grid: Grid
+    ground: int = 0
     boxes: list[npt.NDArray[np.float64]] = field(default_factory=list)
     groups: list[str | None] = field(default_factory=list)
 
@@ -71,7 +76,7 @@ class LookSheet:
         self._min_p = min_p
         self._by = coloured_by(schema.attributes, colour_by)
         self._names = schema.attributes.get(self._by, schema.classes)
-        # Crowns of the whole raster by class, those without a value first.
+        # Crowns of the whole run by class, those without a value first.
         self._counts = np.zeros(1 + len(self._names), np.int64)
         self.squares: list[Square] = []
 
@@ -84,30 +89,71 @@ class LookSheet:
             grid: A grid of the raster.
         """
         rng = np.random.default_rng(self._seed)
-        shares = rng.random((TRIES, 2))
-        if aoi is not None:
-            low, high = np.array(aoi.bounds[:2]), np.array(aoi.bounds[2:])
-            points = low + rng.random((10 * TRIES, 2)) * (high - low)
-            inside = shapely.contains_xy(aoi, points[:, 0], points[:, 1])
-            shares = points[inside][:TRIES] / [grid.width, grid.height]
-        self.squares = _draw_squares(raster, shares)
+        self.squares = []
+        for share in _shares(rng, aoi, grid, TRIES):
+            if len(self.squares) == SQUARES:
+                break
+            self._draw(raster, share)
 
-    def observe(self, crowns: CrownArrays, grid: Grid) -> None:
+    def begin_many(self, m2: npt.NDArray[np.float64], view: Callable[[int], View]) -> None:
+        """Draw squares spread over many pieces of ground, and read them; no more than a few are opened for it.
+
+        Args:
+            m2: Float64 ``[N]``, area of each piece of ground, which it is drawn by.
+            view: Gives one by its number.
+        """
+        rng = np.random.default_rng(self._seed)
+        self.squares = []
+        drawn = rng.choice(len(m2), TRIES, p=m2 / m2.sum()).tolist()
+        places: dict[int, tuple[Raster, Iterator[npt.NDArray[np.float64]]]] = {}
+        with ExitStack() as stack:
+            for number in drawn:
+                if number not in places:
+                    seen = view(number)
+                    raster = stack.enter_context(seen.raster)
+                    shares = _shares(rng, seen.area, raster.grid, drawn.count(number))
+                    places[number] = raster, iter(shares)
+                raster, left = places[number]
+                if (share := next(left, None)) is not None:
+                    self._draw(raster, share, ground=number)
+                if len(self.squares) == SQUARES:
+                    break
+
+    def observe(self, crowns: CrownArrays, grid: Grid, *, ground: int = 0) -> None:
         """Take note of the crowns that lie on a square.
 
         Args:
             crowns: Crowns in pixels of ``grid``.
             grid: A grid of the same raster.
+            ground: Number of the piece of ground, of many.
         """
         group = crowns.classes if self._by == "label" else said(crowns.attributes[self._by], min_p=self._min_p)
         self._counts += np.bincount(group + 1, minlength=len(self._counts))
         for square in self.squares:
+            if square.ground != ground:
+                continue
             scale = np.array([square.grid.width / grid.width, square.grid.height / grid.height] * 2)
             window = square.tile.window
             boxes = crowns.boxes * scale - np.array([window.col, window.row] * 2)
             seen = (boxes[:, 2:] > 0).all(axis=1) & (boxes[:, :2] < [window.width, window.height]).all(axis=1)
             square.boxes.extend(boxes[seen])
             square.groups.extend(None if i < 0 else self._names[i] for i in group[seen])
+
+    def _draw(self, raster: Raster, share: npt.NDArray[np.float64], *, ground: int = 0) -> None:
+        """Read the square around a point given as shares of width and height.
+
+        One that overlaps another much, or shows little valid ground, is passed over.
+        """
+        grid = raster.grid.at_gsd(max(raster.grid.gsd, SHARP_GSD))
+        side = max(8, round(SIDE_M / grid.gsd))
+        height, width = min(side, grid.height), min(side, grid.width)
+        col, row = round(share[0] * grid.width - width / 2), round(share[1] * grid.height - height / 2)
+        window = Window(min(max(row, 0), grid.height - height), min(max(col, 0), grid.width - width), height, width)
+        if any(_shared(window, other.tile.window) > 0.25 for other in self.squares if other.ground == ground):
+            return
+        tile = raster.read_on(grid, window)
+        if tile.valid.mean() >= 0.5:
+            self.squares.append(Square(tile, grid, ground))
 
     def save(self, path: Path, *, title: str) -> None:
         """Draw the sheet as a PNG, under a temporary name first.
@@ -128,7 +174,7 @@ class LookSheet:
 
     @property
     def legend(self) -> dict[str, str]:
-        """Colours by entry of the legend, which counts the crowns of the whole raster.
+        """Colours by entry of the legend, which counts the crowns of the whole run.
 
         Of many classes the most frequent have an entry, the others one together; crowns without a value have theirs.
         """
@@ -158,26 +204,14 @@ class LookSheet:
         return colours
 
 
-def _draw_squares(raster: Raster, shares: npt.NDArray[np.float64]) -> list[Square]:
-    """Read squares around points ``[N, 2]`` given as shares of width and height.
-
-    Those that overlap much, or show little valid ground, are passed over.
-    """
-    grid = raster.grid.at_gsd(max(raster.grid.gsd, SHARP_GSD))
-    side = max(8, round(SIDE_M / grid.gsd))
-    height, width = min(side, grid.height), min(side, grid.width)
-    squares: list[Square] = []
-    for u, v in shares:
-        col, row = round(u * grid.width - width / 2), round(v * grid.height - height / 2)
-        window = Window(min(max(row, 0), grid.height - height), min(max(col, 0), grid.width - width), height, width)
-        if any(_shared(window, square.tile.window) > 0.25 for square in squares):
-            continue
-        tile = raster.read(window, grid.gsd) if grid is raster.grid else raster.read_on(grid, window)
-        if tile.valid.mean() >= 0.5:
-            squares.append(Square(tile, grid))
-        if len(squares) == SQUARES:
-            break
-    return squares
+def _shares(rng: np.random.Generator, area: BaseGeometry | None, grid: Grid, count: int) -> npt.NDArray[np.float64]:
+    """Return points drawn in an area, at most ``count``, as shares ``[N, 2]`` of width and height of its grid."""
+    if area is None:
+        return rng.random((count, 2))
+    low, high = np.array(area.bounds[:2]), np.array(area.bounds[2:])
+    points = low + rng.random((10 * TRIES, 2)) * (high - low)
+    inside = shapely.contains_xy(area, points[:, 0], points[:, 1])
+    return np.asarray(points[inside][:count] / [grid.width, grid.height])
 
 
 def _shared(a: Window, b: Window) -> float:

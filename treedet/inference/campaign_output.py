@@ -5,45 +5,23 @@ from __future__ import annotations
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pyproj
 
-from treedet.core.crowns import CrownArrays
-from treedet.core.grid import Grid
 from treedet.core.labels import LabelSchema
 from treedet.core.placed import Placed
 from treedet.inference.gather import Piece, Totals
 from treedet.inference.output import Filters
+from treedet.inference.watching import Observer
 from treedet.vectors.crowns_writer import CrownsWriter, WriteOptions
 from treedet.vectors.writers import check_target, open_writer
 
 BATCH_ROWS = 20_000
 """Crowns gathered before they are made into a table: a table of few costs as much as one of many."""
 BATCH_PIECES = 500
-
-
-class CrownsWatcher(Protocol):
-    """Sees crowns as they are written, to draw them for example."""
-
-    def observe(self, crowns: CrownArrays, grid: Grid) -> None:
-        """Look at crowns in pixels of a grid."""
-
-
-@dataclass(frozen=True)
-class Watched:
-    """The ground whose crowns are looked at.
-
-    Attributes:
-        ground: Its number.
-        by: Looks at them.
-    """
-
-    ground: int
-    by: CrownsWatcher
 
 
 class OneTable:
@@ -55,7 +33,7 @@ class OneTable:
         filters: Which crowns are kept.
         labels: Names of classes and attributes.
         totals: Adds up what is written.
-        watched: The ground whose crowns are looked at.
+        observer: Looks at the crowns that are written.
     """
 
     def __init__(
@@ -66,10 +44,10 @@ class OneTable:
         filters: Filters,
         labels: LabelSchema,
         totals: Totals,
-        watched: Watched | None = None,
+        observer: Observer | None = None,
     ) -> None:
         self.own_crs, self.crs = False, crs
-        self._writer, self._filters, self._totals, self._watched = writer, filters, totals, watched
+        self._writer, self._filters, self._totals, self._observer = writer, filters, totals, observer
         self._attributes = {name: len(values) for name, values in labels.attributes.items()}
         self._waiting: list[tuple[Piece, Placed]] = []
         self._rows = self._waiting_rows = 0
@@ -103,8 +81,8 @@ class OneTable:
             crowns = placed.crowns.take(kept[start : start + len(placed)])
             start += len(placed)
             self._totals.add(piece, crowns)
-            if self._watched is not None and self._watched.ground == piece.ground:
-                self._watched.by.observe(crowns, piece.setup.job.plan.grid)
+            if self._observer is not None:
+                self._observer.observe(crowns, piece.setup.job.plan.grid, ground=piece.ground)
         self._waiting, self._waiting_rows = [], 0
 
 
@@ -120,7 +98,7 @@ class PerRaster:
         totals: Adds up what is written.
         options: How files are written.
         metadata: What to store in each, by raster.
-        watched: The ground whose crowns are looked at.
+        observer: Looks at the crowns that are written.
     """
 
     def __init__(
@@ -132,12 +110,12 @@ class PerRaster:
         totals: Totals,
         options: WriteOptions,
         metadata: Callable[[str], dict[str, Any]],
-        watched: Watched | None = None,
+        observer: Observer | None = None,
     ) -> None:
         self.own_crs = True
         self.crs: pyproj.CRS | None = None
         self._paths, self._filters, self._labels, self._totals = paths, filters, labels, totals
-        self._options, self._metadata, self._watched = options, metadata, watched
+        self._options, self._metadata, self._observer = options, metadata, observer
         self._attributes = {name: len(values) for name, values in labels.attributes.items()}
         self._waiting: dict[str, list[Placed]] = defaultdict(list)
         self._unwritten: list[tuple[float, str]] = []
@@ -152,8 +130,8 @@ class PerRaster:
             kept, _ = self._filters.rows(placed, crs=piece.setup.crs, first_id=1)
         left = placed.take(kept)
         self._totals.add(piece, left.crowns)
-        if self._watched is not None and self._watched.ground == piece.ground:
-            self._watched.by.observe(left.crowns, piece.setup.job.plan.grid)
+        if self._observer is not None:
+            self._observer.observe(left.crowns, piece.setup.job.plan.grid, ground=piece.ground)
         for source in np.unique(left.sources.astype(str)).tolist():
             self._waiting[source].append(left.take(left.sources == source))
         while self._unwritten and (piece.last or self._unwritten[-1][0] <= piece.settled):

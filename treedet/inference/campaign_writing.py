@@ -7,16 +7,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import shapely
+
 from treedet.core.palette import coloured_by
-from treedet.inference.campaign import Campaign, ground_setup, one_crs
+from treedet.inference.campaign import Campaign, Ground, one_crs
 from treedet.inference.campaign_folder import CampaignFolder
-from treedet.inference.campaign_output import OneTable, PerRaster, Watched, check_targets, paths_per_raster
+from treedet.inference.campaign_output import OneTable, PerRaster, check_targets, paths_per_raster
 from treedet.inference.campaign_run import Run
 from treedet.inference.campaign_summary import CampaignSummary, write_failures
 from treedet.inference.gather import Totals, gather
 from treedet.inference.output import CURE, Filters
 from treedet.inference.setup import followed
-from treedet.inference.watching import Observer, footprint
+from treedet.inference.watching import Observer, View, footprint
 from treedet.inference.zone_grounds import check_zones_of_many, counted_by_zones, zones_on_grounds
 from treedet.inference.zone_run import ZoneRun
 from treedet.rasters.raster import Raster
@@ -80,29 +83,29 @@ class Writing:
             self._crs = one_crs(campaign)
         self._replacing, self._zones = replacing, zones_on_grounds(run.zoning, campaign)
 
-    def begin(self, observer: Observer | None) -> Watched | None:
-        """Show the largest piece of ground to an observer."""
+    def begin(self, observer: Observer | None) -> None:
+        """Show the ground to an observer."""
         if observer is None:
-            return None
-        sizes = [sum(w * h for w, h in r.members.sizes.values()) * r.grid.gsd**2 for r in self._rasters]
-        number = sizes.index(max(sizes))
-        setup = ground_setup(self._campaign.grounds[number], self._run.model, self._run.options)
-        with setup.raster as raster:
-            grid = setup.job.plan.grid
-            observer.begin(raster, setup.job.aoi or footprint(raster, grid), grid)
-        return Watched(number, observer)
+            return
+        grounds = self._campaign.grounds
 
-    def write(self, folder: CampaignFolder, watched: Watched | None) -> CampaignSummary:
+        def view(number: int) -> View:
+            raster = Raster(grounds[number].opening)
+            return View(raster, grounds[number].area or footprint(raster, raster.grid))
+
+        observer.begin_many(np.array([_square_metres(ground) for ground in grounds]), view)
+
+    def write(self, folder: CampaignFolder, observer: Observer | None) -> CampaignSummary:
         """Gather finished units, write the crowns and what could not be read, and return the summary."""
         with counted_by_zones(self._zones, self._run, overwrite=self._replacing) as zones:
-            summary = self._write_crowns(folder, watched, zones)
+            summary = self._write_crowns(folder, observer, zones)
             if zones is not None:
                 summary = replace(summary, zones=zones.write())
         write_failures(self._run.output, summary.failures)
         return summary
 
     def _write_crowns(
-        self, folder: CampaignFolder, watched: Watched | None, zones: ZoneRun | None
+        self, folder: CampaignFolder, observer: Observer | None, zones: ZoneRun | None
     ) -> CampaignSummary:
         started, run = time.perf_counter(), self._run
         totals = Totals(
@@ -117,7 +120,7 @@ class Writing:
             "filters": self._filters,
             "labels": run.model.spec.labels,
             "totals": totals,
-            "watched": watched,
+            "observer": observer,
         }
         if run.how.per_raster:
             files = PerRaster(self._paths, options=self._options, metadata=self._about, **common)
@@ -185,3 +188,10 @@ class Writing:
             cautions=totals.found.cautions,
             setting=settings.get("setting", "treedet"),
         )
+
+
+def _square_metres(ground: Ground) -> float:
+    """Return the area where crowns are looked for; ground that several files show counts several times."""
+    grid, members = ground.opening.grid, ground.opening.members
+    pixels = sum(m.size[0] * m.size[1] for m in members) if ground.area is None else shapely.area(ground.area)
+    return float(pixels) * grid.gsd_x * grid.gsd_y

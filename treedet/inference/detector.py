@@ -212,7 +212,7 @@ class Detector:
             how: How the run goes.
             zoning: Polygons or cells to count crowns by, in a second table beside the output (``OUTPUT-zones``).
             watch: Called after each batch of windows.
-            observer: Sees the largest piece of ground and its crowns.
+            observer: Sees the ground and the crowns, to draw them for example.
             changes: Options of both kinds by name, such as ``gsd=0.1`` or ``per_raster=True``.
 
         Returns:

@@ -28,7 +28,7 @@ def predict_many(
         run: What is looked for, and how.
         rasters: See :func:`treedet.rasters.listing.list_files`.
         watch: Called after each batch of windows.
-        observer: Sees the largest piece of ground and its crowns.
+        observer: Sees the ground and the crowns, to draw them for example.
 
     Raises:
         TreedetError: An input or option can not be used, or the output can not be written. A raster that can not be
@@ -42,9 +42,9 @@ def predict_many(
     writing = Writing(run, campaign, filters, replacing=replacing)
     folder.start(campaign.settings, join=run.how.resume)
     try:
-        watched = writing.begin(observer)
+        writing.begin(observer)
         work(run, campaign, campaign.units, folder, watch=watch)
-        summary = writing.write(folder, watched)
+        summary = writing.write(folder, observer)
     except BaseException:
         if not folder.finished(troubled=True):
             folder.remove()

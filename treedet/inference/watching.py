@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 import shapely
 from shapely.geometry.base import BaseGeometry
 
@@ -17,14 +19,30 @@ from treedet.rasters.raster import Raster
 Watch = Callable[[Progress], None]
 
 
+@dataclass(frozen=True, eq=False)
+class View:
+    """A piece of ground of a run over many rasters.
+
+    Attributes:
+        raster: Its raster, which need not be open yet; whoever looks closes it.
+        area: Where crowns are looked for, or where its files are, in pixels of ``raster.grid``; None for everywhere.
+    """
+
+    raster: Raster
+    area: BaseGeometry | None
+
+
 class Observer(Protocol):
-    """Sees a run from outside: the raster before it, the crowns as they are written."""
+    """Sees a run from outside: the raster before it, or those of many; the crowns as they are written."""
 
     def begin(self, raster: Raster, aoi: BaseGeometry | None, grid: Grid) -> None:
         """Look at the open raster; ``aoi`` is in pixels of the model grid."""
 
-    def observe(self, crowns: CrownArrays, grid: Grid) -> None:
-        """Look at crowns that were written, in pixels of the model grid."""
+    def begin_many(self, m2: npt.NDArray[np.float64], view: Callable[[int], View]) -> None:
+        """Look at some pieces of ground of many: ``m2`` is the area of each, ``view`` gives one by its number."""
+
+    def observe(self, crowns: CrownArrays, grid: Grid, *, ground: int = 0) -> None:
+        """Look at crowns that were written, in pixels of the model grid of a piece of ground."""
 
 
 class CampaignProgress:

@@ -11,6 +11,7 @@ from treedet.core.labels import LabelSchema
 from treedet.core.palette import NO_VALUE, OTHER, class_colours
 from treedet.display.look import SIDE_M, SQUARES, LookSheet
 from treedet.errors import ConfigError, OutputError
+from treedet.inference.watching import View
 from treedet.rasters.raster import Raster
 
 SIDE_PX = round(SIDE_M / 0.1)
@@ -171,3 +172,39 @@ def test_a_raster_without_valid_ground_gives_a_sheet_without_squares(tmp_path):
 def test_a_sheet_that_can_not_be_written_is_an_output_error(tmp_path):
     with pytest.raises(OutputError, match=r"can not write .*look\.png"):
         LookSheet(LabelSchema()).save(tmp_path / "nowhere" / "look.png", title="")
+
+
+def test_squares_of_many_grounds_are_drawn_by_area(tmp_path):
+    """Two of forty grounds hold nearly all the area, so most squares are theirs, and few others are opened."""
+    opened_ones = []
+
+    def view(number):
+        folder = tmp_path / str(number)
+        folder.mkdir(exist_ok=True)
+        side = 1500 if number in (3, 7) else 20
+        raster = opened(folder, np.full((3, side, side), 9, np.uint8), compress="deflate")
+        opened_ones.append((number, raster))
+        return View(raster, shapely.box(0, 0, 700, 1500) if number == 3 else None)
+
+    m2 = np.array([700 * 1500 if i == 3 else 1500**2 if i == 7 else 400 for i in range(40)]) * 0.01
+    sheets = []
+    for _ in range(2):
+        sheets.append(LookSheet(LabelSchema()))
+        sheets[-1].begin_many(m2, view)
+    sheet = sheets[0]
+    grounds = [square.ground for square in sheet.squares]
+    assert len(grounds) == SQUARES
+    assert {3, 7} <= set(grounds)
+    assert len(opened_ones) < 12
+    assert all(raster._handles is None for _, raster in opened_ones)
+    assert all(square.tile.window.col < 700 for square in sheet.squares if square.ground == 3)
+    assert [(s.ground, s.tile.window) for s in sheets[1].squares] == [
+        (s.ground, s.tile.window) for s in sheet.squares
+    ]
+    square = next(s for s in sheet.squares if s.ground == 7)
+    window = square.tile.window
+    here = [window.col + 10, window.row + 10, window.col + 30, window.row + 30]
+    sheet.observe(crowns([here]), square.grid, ground=7)
+    sheet.observe(crowns([here]), square.grid, ground=3)
+    assert len(square.boxes) == 1
+    assert list(sheet.legend) == ["tree: 2"]
