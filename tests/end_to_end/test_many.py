@@ -7,16 +7,20 @@ import geopandas as gpd
 import numpy as np
 import pandas as pd
 import pytest
+import rasterio
 import shapely
 from affine import Affine
 from factories import UTM, cut_up, disks, make_raster, paint, tiny_spec
 from geopandas.testing import assert_geodataframe_equal
+from rasterio.enums import Resampling
 
 from treedet.core import crowns as crowns_table
 from treedet.errors import ConfigError, CrsMismatchError, OutputError, UnreadableRasterError
 from treedet.inference import campaign, exclusion
 from treedet.inference.detector import Detector
 from treedet.models.blobs import BlobDetector
+from treedet.rasters import decoding
+from treedet.rasters.survey import survey
 from treedet.vectors.annotations import read_crowns, read_polygons
 
 WIDTH, HEIGHT = 430, 370
@@ -139,6 +143,49 @@ def test_finer_files_are_resampled_as_one(tmp_path, whole, ratio):
     np.testing.assert_allclose(
         np.sort(found.geometry.bounds.to_numpy(), axis=0), np.sort(expected.geometry.bounds.to_numpy(), axis=0)
     )
+
+
+def with_overviews(path, *factors):
+    with rasterio.open(path, "r+") as dataset:
+        dataset.build_overviews(factors, Resampling.average)
+
+
+@pytest.mark.parametrize("profile", [{}, {"nodata": 0}])
+@pytest.mark.parametrize("margin", [0, 24])
+def test_overviews_of_all_files_are_read_as_those_of_one(tmp_path, monkeypatch, profile, margin):
+    rng = np.random.default_rng(0)
+    fine = np.repeat(np.repeat(PIXELS, 4, axis=1), 4, axis=2)
+    fine = np.where(fine > 0, fine - rng.integers(0, 9, fine.shape, np.uint8), 40).astype(np.uint8)
+    _, height, width = fine.shape
+    columns, rows = (0, 560, 1160, width), (0, 480, 1000, height)
+    small = {"gsd": 0.025, "compress": "lzw", **profile}
+    tiles = cut_up(tmp_path / "tiles", fine, columns=columns, rows=rows, margin=margin, **small)
+    whole = make_raster(tmp_path / "whole.tif", fine, **small)
+    for path in (whole, *tiles):
+        with_overviews(path, 2, 4)
+    levels = set()
+    connect = decoding.Handle.__init__
+    monkeypatch.setattr(
+        decoding.Handle,
+        "__init__",
+        lambda handle, source, level=None: levels.add(level) or connect(handle, source, level),
+    )
+    model = detector(window_px=192)
+    model.predict_many(tmp_path / "tiles", tmp_path / "out.gpkg", **OPTIONS)
+    assert levels == ({1, None} if margin else {1})  # overlaps are compared at full resolution
+    expected = in_order(model.predict(whole, **OPTIONS))
+    assert len(expected) == len(CIRCLES)
+    assert_geodataframe_equal(in_order(read_crowns(tmp_path / "out.gpkg")), expected)
+
+
+@pytest.mark.parametrize("case", ["another", "between"])
+def test_overviews_that_are_not_those_of_the_whole_are_left(tmp_path, case):
+    columns = (0, 140, WIDTH) if case == "another" else (0, 141, WIDTH)
+    tiles = cut_up(tmp_path / "tiles", PIXELS, columns=columns, rows=(0, HEIGHT), gsd=0.05)
+    for path, factors in zip(tiles, [(2, 4), (2,) if case == "another" else (2, 4)], strict=True):
+        with_overviews(path, *factors)
+    (ground,) = survey(list(tiles)).grounds
+    assert ground.overviews == ground.facts.overviews == ()
 
 
 def test_files_in_degrees_are_read_on_one_local_grid(tmp_path):

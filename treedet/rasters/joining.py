@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import takewhile
 
 import numpy as np
 import numpy.typing as npt
@@ -47,6 +48,9 @@ def join(
         for opening, corner in zip(openings, corners - origin, strict=True)
     )
     one = len(openings) == 1
+    overviews = first.overviews if one else _shared_overviews(openings, corners - origin, sizes)
+    if where.warp is not None:
+        overviews = ()
     striped = [o.facts.layout == "striped" and (one or o.facts.width > STRIPED_PX) for o in openings]
     facts = replace(
         first.facts,
@@ -55,13 +59,25 @@ def join(
         gsd=where.grid.gsd,
         gsd_reason=where.gsd_reason,
         layout="striped" if 2 * sum(striped) > len(striped) else "tiled",
-        overviews=first.facts.overviews if one else (),
+        overviews=first.facts.overviews if one else overviews,
         warped=where.warp is not None,
     )
     source = replace(first.source, path=name, warp=where.warp)
-    # Overviews of several files need not begin on the same pixels.
-    overviews = first.overviews if one and where.warp is None else ()
     return Opening(source, where.grid, where.source_crs, where.native_grid, overviews, facts, members)
+
+
+def _shared_overviews(
+    openings: Sequence[Opening], corners: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64]
+) -> tuple[int, ...]:
+    """Return the reduction factors of the overviews that together are overviews of the whole.
+
+    All files have them, and begin and end on whole pixels of them, else GDAL stretches the overview of a file.
+    """
+    factors = openings[0].overviews
+    if any(opening.overviews != factors for opening in openings):
+        return ()
+    # Overviews are opened by their number, so none before the last one may be left out.
+    return tuple(takewhile(lambda factor: not (corners % factor).any() and not (sizes % factor).any(), factors))
 
 
 def stamp_of(path: str) -> tuple[int, int] | None:

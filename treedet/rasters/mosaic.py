@@ -45,7 +45,7 @@ class MosaicHandle:
     Args:
         opening: The raster; it has members.
         troubles: Takes note of files that can not be read.
-        overview: Number of the overview to read, for a raster of one member; None for the full resolution.
+        overview: Number of the overview to read, which all members have; None for the full resolution.
     """
 
     def __init__(self, opening: Opening, troubles: Troubles, overview: int | None = None) -> None:
