@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from treedet.core.spec import ModelSpec
@@ -34,7 +35,7 @@ def average(models: Sequence[Path]) -> tuple[ModelSpec, dict[str, Tensor]]:
         if {name: value.shape for name, value in weights.items()} != {k: v.shape for k, v in last.items()}:
             raise SpecMismatchError(f"{path} and {models[-1]} are not of one architecture, so they have no mean")
     mean = {
-        name: (sum(weights[name].double() for _, weights in loaded) / len(loaded)).to(value.dtype)
+        name: torch.stack([weights[name].double() for _, weights in loaded]).mean(dim=0).to(value.dtype)
         if value.is_floating_point()
         else value
         for name, value in last.items()
