@@ -220,29 +220,40 @@ def metres_per_unit(crs: pyproj.CRS, x: float, y: float) -> tuple[float, float]:
     >>> round(wide), round(high)
     (55800, 111412)
     """
+    wide, high = scales_at(crs, np.array([[x, y]]))[0].tolist()
+    return wide, high
+
+
+def scales_at(crs: pyproj.CRS, xy: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return ground metres per map unit along x and y at points ``[N, 2]``, float64 ``[N, 2]``.
+
+    See :func:`metres_per_unit`; many points cost little more than one.
+
+    Raises:
+        UnknownGsdError: The CRS is not defined at a point.
+    """
     unit = axis_unit(crs)
     if crs.is_geographic:
         geod = crs.get_geod() or pyproj.Geod(ellps="WGS84")
-        degrees = math.degrees(unit)
-        half = 0.5e-3
-        _, _, wide = geod.inv((x - half) * degrees, y * degrees, (x + half) * degrees, y * degrees)
-        _, _, high = geod.inv(x * degrees, (y - half) * degrees, x * degrees, (y + half) * degrees)
-        return wide / (2 * half), high / (2 * half)
-    if not crs.is_projected:
-        return unit, unit
-    projection = _projection(crs, threading.get_ident())
+        half = 0.5e-3 * math.degrees(unit)
+        lon, lat = (xy * math.degrees(unit)).T
+        _, _, wide = geod.inv(lon - half, lat, lon + half, lat)
+        _, _, high = geod.inv(lon, lat - half, lon, lat + half)
+        return np.stack([wide, high], axis=-1) / 1e-3
+    projection = _projection(crs, threading.get_ident()) if crs.is_projected else None
     if projection is None:
-        return unit, unit
+        return np.full(xy.shape, unit)
     to_lonlat, proj = projection
-    lon, lat = to_lonlat.transform(x, y)
-    factors = proj.get_factors(lon, lat, errcheck=False)
-    along, down = float(factors.parallel_scale), float(factors.meridional_scale)
-    if not (math.isfinite(along) and math.isfinite(down) and 0 < along < 1e6 and 0 < down < 1e6):
+    factors = proj.get_factors(*to_lonlat.transform(xy[:, 0], xy[:, 1]), errcheck=False)
+    scales = np.stack([factors.parallel_scale, factors.meridional_scale], axis=-1)
+    lost = ~(np.isfinite(scales) & (scales > 0) & (scales < 1e6)).all(axis=1)
+    if lost.any():
+        x, y = xy[np.argmax(lost)].tolist()
         raise UnknownGsdError(
             f"the centre of the raster ({x:.1f}, {y:.1f}) lies outside the area where its CRS {crs.name!r} is "
             "defined; check the CRS, or give metres per pixel with gsd= (--gsd 0.1)"
         )
-    return unit / along, unit / down
+    return np.asarray(unit / scales)
 
 
 @lru_cache(maxsize=64)

@@ -15,7 +15,7 @@ from pyproj.crs import ProjectedCRS
 from pyproj.crs.coordinate_operation import TransverseMercatorConversion
 from rasterio.transform import from_gcps
 
-from treedet.core.grid import SAME_GSD, Grid, metres_per_unit
+from treedet.core.grid import SAME_GSD, Grid, scales_at
 from treedet.errors import UnknownGsdError
 from treedet.rasters.decoding import Warp
 
@@ -157,7 +157,7 @@ def _even_scale(grid: Grid, crs: pyproj.CRS) -> bool:
         grid.transform @ corner for corner in ((0, 0), (grid.width, 0), (0, grid.height), (grid.width, grid.height))
     ]
     try:
-        scales = np.array([metres_per_unit(crs, x, y) for x, y in corners])
+        scales = scales_at(crs, np.array(corners))
     except UnknownGsdError:
         return False
     return bool(np.abs(scales / (grid.metres_x, grid.metres_y) - 1).max() <= SCALE_TOLERANCE)

@@ -36,6 +36,8 @@ def join(
         UnknownGsdError: The size of a pixel on the ground is not known.
     """
     first = openings[0]
+    if len(openings) == 1:
+        return replace(first, members=(_alone(first),))
     sizes = np.array([(o.native_grid.height, o.native_grid.width) for o in openings], np.int64)
     origin = corners.min(axis=0)
     height, width = ((corners + sizes).max(axis=0) - origin).tolist()
@@ -47,11 +49,8 @@ def join(
         _member(opening, (int(corner[0]), int(corner[1])), where, to_grid)
         for opening, corner in zip(openings, corners - origin, strict=True)
     )
-    one = len(openings) == 1
-    overviews = first.overviews if one else _shared_overviews(openings, corners - origin, sizes)
-    if where.warp is not None:
-        overviews = ()
-    striped = [o.facts.layout == "striped" and (one or o.facts.width > STRIPED_PX) for o in openings]
+    overviews = () if where.warp is not None else _shared_overviews(openings, corners - origin, sizes)
+    striped = [o.facts.layout == "striped" and o.facts.width > STRIPED_PX for o in openings]
     facts = replace(
         first.facts,
         width=width,
@@ -59,7 +58,7 @@ def join(
         gsd=where.grid.gsd,
         gsd_reason=where.gsd_reason,
         layout="striped" if 2 * sum(striped) > len(striped) else "tiled",
-        overviews=first.facts.overviews if one else overviews,
+        overviews=overviews,
         warped=where.warp is not None,
     )
     source = replace(first.source, path=name, warp=where.warp)
@@ -87,6 +86,12 @@ def stamp_of(path: str) -> tuple[int, int] | None:
     except OSError:
         return None
     return stat.st_size, stat.st_mtime_ns
+
+
+def _alone(opening: Opening) -> Member:
+    native = opening.native_grid
+    size = (native.width, native.height)
+    return Member(opening.source, opening.grid.full_window, (0, 0), size, stamp_of(opening.source.path))
 
 
 def _member(opening: Opening, corner: tuple[int, int], where: Georeference, to_grid: _Way) -> Member:

@@ -86,6 +86,11 @@ def stream_tiles(
         else:
             clones = [_clone(raster, plan.grid, stack) for _ in range(min(config.threads, len(jobs)))]
             readers = [partial(clone.read_on, plan.grid) for clone in clones]
+        if len(jobs) == 1:
+            # Nothing to read ahead of: thousands of small files would start thousands of threads.
+            row, window = jobs[0]
+            yield row, _tile(_attempt(readers[0], window), window, raster.path)
+            return
         # Entered last, so that threads have ended before the files they read are closed.
         work = stack.enter_context(_Readers(readers, [window for _, window in jobs], raster, config.queue))
         for number, (row, _) in enumerate(jobs):
@@ -139,24 +144,13 @@ class _Readers:
             result = self._ready.pop(number)
             self._limit += 1
             self._change.notify_all()
-        if isinstance(result, Tile):
-            return result
-        if isinstance(result, RasterError):
-            raise result
-        window = self._windows[number]
-        raise RasterError(f"{self._path}: reading {window} failed ({type(result).__name__}: {result})") from result
+        return _tile(result, self._windows[number], self._path)
 
     def _run(self, read: Callable[[Window], Tile]) -> None:
         # Entered once a thread: the cap is GDAL's own, one for the process, and would flap with every read.
         with environment(self._cache_mb):
             while (number := self._claim()) is not None:
-                window = self._windows[number]
-                result: Tile | Exception
-                try:
-                    tile = read(window)
-                    result = Tile.blank(window, len(tile.pixels)) if tile.is_empty else tile
-                except Exception as error:  # noqa: BLE001 -- raised again in the caller by take()
-                    result = error
+                result = _attempt(read, self._windows[number])
                 with self._change:
                     self._ready[number] = result
                     self._change.notify_all()
@@ -171,6 +165,24 @@ class _Readers:
                 return None
             self._next += 1
             return self._next - 1
+
+
+def _attempt(read: Callable[[Window], Tile], window: Window) -> Tile | Exception:
+    """Read a window and return it, or what went wrong."""
+    try:
+        tile = read(window)
+    except Exception as error:  # noqa: BLE001 -- raised again by _tile()
+        return error
+    return Tile.blank(window, len(tile.pixels)) if tile.is_empty else tile
+
+
+def _tile(result: Tile | Exception, window: Window, path: str) -> Tile:
+    """Return a tile that was read, or raise why it was not."""
+    if isinstance(result, Tile):
+        return result
+    if isinstance(result, RasterError):
+        raise result
+    raise RasterError(f"{path}: reading {window} failed ({type(result).__name__}: {result})") from result
 
 
 class _BandReader:

@@ -8,7 +8,7 @@ from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from treedet.core.grid import Grid, Window, metres_per_unit
+from treedet.core.grid import Grid, Window, metres_per_unit, scales_at
 from treedet.errors import ConfigError, UnknownGsdError
 
 UTM = pyproj.CRS.from_epsg(32632)
@@ -50,6 +50,15 @@ def test_degrees_are_measured_along_the_ellipsoid() -> None:
     found = grid(crs=degrees, transform=Affine(1e-6, 0, 10.0, 0, -1e-6, 60.0))
     assert found.gsd_y == pytest.approx(0.1114, abs=0.0003)
     assert found.gsd_x == pytest.approx(0.0558, abs=0.0003)
+
+
+@pytest.mark.parametrize("code", [32632, 3857, 4326, 2263])
+def test_scales_of_many_points_are_those_of_each(code: int) -> None:
+    crs = pyproj.CRS.from_epsg(code)
+    box = (5.0, 45.0, 12.0, 55.0) if code != 2263 else (-74.2, 40.5, -73.7, 40.9)
+    to_map = pyproj.Transformer.from_crs(4326, crs, always_xy=True)
+    xy = np.stack(to_map.transform(np.linspace(box[0], box[2], 5), np.linspace(box[1], box[3], 5)), axis=-1)
+    assert scales_at(crs, xy).tolist() == [list(metres_per_unit(crs, x, y)) for x, y in xy]
 
 
 def test_a_local_crs_counts_by_its_unit() -> None:

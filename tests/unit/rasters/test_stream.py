@@ -167,3 +167,15 @@ def test_senseless_settings_are_refused(values):
 
 def reader_threads():
     return [thread for thread in threading.enumerate() if thread.name.startswith("treedet-reader")]
+
+
+def test_a_single_window_is_read_without_a_thread(tmp_path):
+    with Raster.open(write(tmp_path / "a.tif")) as raster:
+        plan = plan_tiles(raster.grid, TilingConfig(window_px=1024, overlap_px=64))
+        assert plan.n_windows == 1
+        tiles = stream_tiles(raster, plan)
+        row, tile = next(tiles)
+        assert not reader_threads()
+        assert (row, tile.pixels.shape[1:]) == (0, (raster.grid.height, raster.grid.width))
+        np.testing.assert_array_equal(tile.pixels, raster.read_on(raster.grid, tile.window).pixels)
+        assert list(tiles) == []
