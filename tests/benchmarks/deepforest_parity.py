@@ -151,9 +151,9 @@ def measure(folder: Path, given: Inputs, cache: Path, asked: tuple[str, ...]) ->
     if given.scene is not None:
         for name, found in {"deepforest": boxes, **runs}.items():
             figures[name] |= figures_on(given.scene, found[:, :4])
-        if figures["deepforest"]["recall"] < LEAST_RECALL:
+        if figures["deepforest"]["crown_recall"] < LEAST_RECALL:
             raise SystemExit(
-                f"weights find {figures['deepforest']['recall']:.0%} of the rendered trees; train longer"
+                f"weights find {figures['deepforest']['crown_recall']:.0%} of the rendered trees; train longer"
             )
     return figures
 

@@ -72,8 +72,8 @@ def figures_on(scene: Scene, boxes: np.ndarray[Any, np.dtype[np.float64]]) -> di
     count = np.bincount(best, minlength=len(scene.boxes))
     return {
         "rendered": len(scene.boxes),
-        "recall": round(len(matched) / len(scene.boxes), 4),
-        "precision": round(len(matched) / max(1, len(boxes)), 4),
+        "crown_recall": round(len(matched) / len(scene.boxes), 4),
+        "crown_precision": round(len(matched) / max(1, len(boxes)), 4),
         "twins": int(np.maximum(count - 1, 0).sum()),
     }
 

@@ -124,5 +124,5 @@ def test_a_twin_is_a_further_crown_on_a_rendered_one(on_path: None) -> None:
     scene = SimpleNamespace(boxes=np.array([[0.0, 0, 40, 40], [60, 0, 100, 40], [200, 0, 240, 40]]))
     whole, half, apart, other = [1.0, 0, 41, 40], [0.0, 0, 22, 40], [140.0, 0, 150, 40], [60.0, 0, 100, 40]
     found = figures_on(scene, np.array([whole, half, apart, other]))
-    assert found == {"rendered": 3, "recall": 0.6667, "precision": 0.5, "twins": 1}
+    assert found == {"rendered": 3, "crown_recall": 0.6667, "crown_precision": 0.5, "twins": 1}
     assert figures_on(scene, np.zeros((0, 4)))["twins"] == 0
