@@ -40,6 +40,8 @@ from treedet.training.validation import Validator
 log = logging.getLogger("treedet")
 
 PACKAGES = ("treedet", "torch", "torchvision", "pytorch-lightning", "albumentations", "numpy", "rasterio")
+NOTICED = 0.005
+"""F1 that a model may lose before anybody is warned: less does not show in two decimals, and is chance."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,7 +199,7 @@ class PlanValidator:
 
 
 def _warn_of_a_loss(tuned: FineTuned) -> None:
-    if tuned.at_start is not None and tuned.reached < tuned.at_start["val_f1"]:
+    if tuned.at_start is not None and tuned.reached < tuned.at_start["val_f1"] - NOTICED:
         warnings.warn(
             f"training made the model worse on validation: F1 {tuned.at_start['val_f1']:.2f} before, "
             f"{tuned.reached:.2f} after; train longer (--epochs), annotate more, or keep the starting model",

@@ -26,7 +26,9 @@ def test_a_model_that_got_worse_is_warned_of():
         _warn_of_a_loss(tuned([{"val_f1": 0.3}], 1, 0.4))
 
 
-@pytest.mark.parametrize(("history", "start"), [([{"val_f1": 0.4}], 0.4), ([{"loss": 1.0}], None)])
+@pytest.mark.parametrize(
+    ("history", "start"), [([{"val_f1": 0.4}], 0.4), ([{"val_f1": 0.398}], 0.4), ([{"loss": 1.0}], None)]
+)
 def test_one_that_did_not_is_not(history, start):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
