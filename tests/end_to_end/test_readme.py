@@ -35,8 +35,6 @@ def test_there_are_exactly_two_set_up_commands() -> None:
     assert commands[1].endswith("-m pytest")
 
 
-# Two steps may well make a model worse that knows the sample.
-@pytest.mark.filterwarnings("ignore:training made the model worse")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_the_python_example_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (example,) = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
