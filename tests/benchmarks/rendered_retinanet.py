@@ -18,8 +18,9 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from treedet.compat.deepforest import ANCHOR_BASES_PX
+from treedet.compat.deepforest import deepforest_spec
 from treedet.core.boxes import area, intersection
+from treedet.core.original import OriginalSetting
 from treedet.core.spec import ModelSpec
 from treedet.datasets.ground import Ground
 from treedet.datasets.sample_config import SampleConfig
@@ -109,20 +110,7 @@ def hub_folder(cache: Path, *, epochs: int = EPOCHS) -> Path:
     if (hub / "config.json").exists():
         return hub
     keep_memory()
-    sizes = tuple(tuple(int(base * 2 ** (third / 3)) * GSD / 2 for third in range(3)) for base in ANCHOR_BASES_PX)
-    spec = ModelSpec(
-        backbone="resnet50",
-        levels=(3, 4, 5, 6, 7),
-        fpn_channels=256,
-        head_convs=4,
-        pyramid_norm=False,
-        mean=(0.485, 0.456, 0.406),
-        std=(0.229, 0.224, 0.225),
-        gsd=GSD / 2,
-        anchor_sizes_m=sizes,
-        anchor_ratios=(0.5, 1.0, 2.0),
-        anchor_rounding=True,
-    )
+    spec = deepforest_spec(("Tree",), OriginalSetting(), GSD, 0.1)
     windows = SampleConfig(
         window_px=256, gsd=GSD / 2, zoom=(0.9, 1.1), turn=0.0, mosaic=0.0, radiometry="calm", calm_from=epochs - 1
     )

@@ -91,12 +91,20 @@ def import_deepforest(path: str | Path, options: ImportOptions | None = None) ->
         "file": model_file.digest(found.path),
         "tensors": report.to_dict(),
     }
-    spec = replace(_spec(labels, original, options.gsd, threshold), provenance=provenance)
+    spec = replace(deepforest_spec(labels, original, options.gsd, threshold), provenance=provenance)
     check_against(spec, tensors, source)
     return Imported(spec, tensors, report, notes)
 
 
-def _spec(labels: tuple[str, ...], original: OriginalSetting, gsd: float, threshold: float) -> ModelSpec:
+def deepforest_spec(labels: tuple[str, ...], original: OriginalSetting, gsd: float, threshold: float) -> ModelSpec:
+    """Return the spec of DeepForest's network.
+
+    Args:
+        labels: Class names in the order of their numbers.
+        original: How DeepForest runs it.
+        gsd: Metres per pixel of the imagery trained on.
+        threshold: Score at and above which a detection counts.
+    """
     seen = gsd / original.enlargement
     sizes = tuple(tuple(int(base * 2 ** (third / 3)) * seen for third in range(3)) for base in ANCHOR_BASES_PX)
     return ModelSpec(
