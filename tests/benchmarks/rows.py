@@ -18,7 +18,8 @@ from figures import Figure
 from peer import deepforest_python, deepforest_run
 from processes import in_process
 
-from treedet.core.crowns import CrownArrays, to_table
+from treedet.core.crown_arrays import CrownArrays
+from treedet.core.crowns import to_table
 from treedet.core.labels import LabelSchema
 from treedet.rasters.write import WriteOptions
 from treedet.vectors.writers import SUFFIXES, open_writer

@@ -21,7 +21,7 @@ from affine import Affine
 from machine import commit, machine, versions
 
 from treedet.core import crowns as crowns_table
-from treedet.core.crowns import CrownArrays
+from treedet.core.crown_arrays import CrownArrays
 from treedet.core.grid import Grid
 from treedet.core.labels import LabelSchema
 from treedet.inference.summarise import summarise

@@ -377,7 +377,7 @@ class TestOutputs:
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patch:
-            patch.setattr("treedet.inference.detector.open_writer", fails)
+            patch.setattr("treedet.inference.to_file.open_writer", fails)
             code, _, err = run(capsys, "predict", raster, output, "--no_look")
         assert code == 130
         assert "--resume" in err[-1]

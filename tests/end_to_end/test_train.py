@@ -17,7 +17,7 @@ from factories import UTM, disks, make_raster, paint, tiny_spec
 from treedet.cli import main
 from treedet.commands import bars
 from treedet.core import crowns as table
-from treedet.core.crowns import CrownArrays
+from treedet.core.crown_arrays import CrownArrays
 from treedet.core.labels import LabelSchema
 from treedet.core.spec import OperatingPoint
 from treedet.datasets.annotated import AnnotatedRaster

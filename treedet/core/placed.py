@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pyproj
 
-from treedet.core.crowns import CrownArrays, assemble
+from treedet.core.crown_arrays import CrownArrays
+from treedet.core.crowns import assemble
 from treedet.core.labels import LabelSchema
 
 

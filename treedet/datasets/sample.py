@@ -16,7 +16,8 @@ import pyproj
 import shapely
 from affine import Affine
 
-from treedet.core.crowns import CrownArrays, to_table
+from treedet.core.crown_arrays import CrownArrays
+from treedet.core.crowns import to_table
 from treedet.core.grid import Grid
 from treedet.core.labels import LabelSchema
 from treedet.datasets.scene_light import Camera

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from treedet.core.crowns import CrownArrays, said
+from treedet.core.crown_arrays import CrownArrays, said
 from treedet.core.grid import Grid, Window
 from treedet.core.labels import LabelSchema
 from treedet.core.palette import NO_VALUE, OTHER, class_colours, coloured_by

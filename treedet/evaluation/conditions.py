@@ -17,7 +17,7 @@ import shapely
 import shapely.affinity
 from shapely.geometry.base import BaseGeometry
 
-from treedet.core.crowns import CrownArrays
+from treedet.core.crown_arrays import CrownArrays
 from treedet.core.grid import SAME_GSD, Grid
 from treedet.core.spec import ModelSpec, Reading
 from treedet.datasets.annotated import AnnotatedRaster

@@ -16,7 +16,7 @@ from typing import Any
 
 import pandas as pd
 
-from treedet.core.crowns import CrownArrays
+from treedet.core.crown_arrays import CrownArrays
 from treedet.core.grid import SAME_GSD
 from treedet.datasets.annotated import AnnotatedRaster
 from treedet.errors import ConfigError, TreedetWarning

@@ -16,7 +16,8 @@ from scipy.ndimage import binary_dilation
 from scipy.spatial import cKDTree
 from shapely.geometry.base import BaseGeometry
 
-from treedet.core.crowns import CrownArrays, to_table
+from treedet.core.crown_arrays import CrownArrays
+from treedet.core.crowns import to_table
 from treedet.core.grid import Grid
 from treedet.core.labels import LabelSchema
 from treedet.datasets.annotated import AnnotatedRaster

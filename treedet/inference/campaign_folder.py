@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from treedet.core.crowns import CrownArrays
+from treedet.core.crown_arrays import CrownArrays
 from treedet.errors import OutputError
 from treedet.inference.candidates import Candidates
 from treedet.inference.parts import (

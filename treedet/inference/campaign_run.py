@@ -1,4 +1,4 @@
-"""A run over many rasters: what is looked for, with what, and where it goes."""
+"""A run over one raster or many: what is looked for, with what, and where it goes."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from treedet.models.base import WindowDetector
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """A run over many rasters.
+    """A run over one raster or many.
 
     Attributes:
         model: Finds crowns in windows.
         name: The model's name.
-        source: The rasters, as given.
+        source: The raster or rasters, as given.
         output: File or folder of the crowns.
         options: What to look for.
         how: How the run goes.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -16,7 +15,6 @@ import shapely
 
 from treedet.core.crowns import with_attributes
 from treedet.core.labels import LabelSchema
-from treedet.core.palette import coloured_by
 from treedet.core.spec import ModelSpec
 from treedet.errors import ConfigError
 from treedet.inference.campaign_run import Run
@@ -26,16 +24,14 @@ from treedet.inference.describe import describe_boxes
 from treedet.inference.folder import Rasters, predict_many
 from treedet.inference.memory import run_in_memory
 from treedet.inference.options import PredictOptions
-from treedet.inference.output import Filters, Ledger, native_boxes, widest_cut_m
-from treedet.inference.parts import RunFolder
-from treedet.inference.pipeline import run
+from treedet.inference.output import Filters, widest_cut_m
 from treedet.inference.run_options import RUN_OPTIONS, RunOptions
-from treedet.inference.setup import Setup, prepare
+from treedet.inference.setup import prepare
 from treedet.inference.summary import Summary
 from treedet.inference.tally import ClassTally
+from treedet.inference.to_file import predict_to_file
 from treedet.inference.watching import Observer, Watch
 from treedet.inference.zone_options import ZoneOptions
-from treedet.inference.zone_run import check_zones, counted_by
 from treedet.models import model_file
 from treedet.models.backends.eager import EagerBackend
 from treedet.models.base import WindowDetector
@@ -45,9 +41,7 @@ from treedet.models.original import as_original
 from treedet.models.transfer import transfer
 from treedet.models.trunk import Trunk
 from treedet.rasters.raster import Raster
-from treedet.vectors.crowns_writer import check_names
 from treedet.vectors.crs import bring_to
-from treedet.vectors.writers import WriteOptions, check_target, open_writer
 
 log = logging.getLogger("treedet")
 
@@ -142,54 +136,9 @@ class Detector:
             TreedetError: An input or option can not be used, or the output can not be written.
         """
         options = (options or PredictOptions()).but(changes)
-        output = Path(output)
-        check_target(output, overwrite=overwrite, schema=self.spec.labels, partition=options.partition)
-        filters = Filters(options, self.spec)
-        check_names(filters.probabilities, output)
-        colour_by = coloured_by(self.spec.labels.attributes, options.colour_by)
-        write_options = WriteOptions(overwrite, options.shape, colour_by=colour_by, partition=options.partition)
-        check_zones(zoning, output, overwrite=overwrite)
-        model = self._model_for(options)
-        with (
-            prepare(str(raster), model, options) as setup,
-            counted_by(zoning, setup, output, labels=self.spec.labels, overwrite=overwrite) as zones,
-            RunFolder(output) as folder,
-        ):
-            if observer is not None:
-                observer.begin(setup.raster, setup.job.aoi, setup.job.plan.grid)
-            first = folder.start(setup.fingerprint, resume=resume)
-            before = folder.open_detections(first - 1) if first else None
-            run(setup.raster, model, setup.job, folder, first_row=first, open_=before, watch=watch)
-            started = time.perf_counter()
-            ledger = Ledger(setup.job.plan, self.spec.labels, min_p=options.min_p)
-            with open_writer(
-                output,
-                schema=self.spec.labels,
-                crs=setup.crs,
-                raster_size=(setup.raster.facts.width, setup.raster.facts.height),
-                options=write_options,
-            ) as writer:
-                for part, facts in folder.parts():
-                    kept, table = filters.table(part, setup, first_id=ledger.crowns + 1)
-                    # A part without rows may be the only one, and then tells the file its columns.
-                    first_part = not ledger.crowns
-                    ledger.add(part, kept, facts)
-                    if zones is not None:
-                        zones.add(kept, facts.ground, setup.job.plan.grid)
-                    if len(table) or first_part:
-                        writer.append(table, native_boxes(kept.boxes, setup))
-                    if observer is not None:
-                        observer.observe(kept, setup.job.plan.grid)
-                writing = time.perf_counter() - started
-                summary = self._summary(ledger, setup, output, filters, extra_s=writing)
-                writer.finish(summary.to_dict())
-            if zones is not None:
-                summary = replace(summary, zones=zones.write())
-            folder.remove()
-            if summary.cure_m:
-                warn_cut(setup.overlap_m)
-            warn_dead(summary.cautions)
-        return summary
+        how = RunOptions(resume=resume, overwrite=overwrite)
+        run = Run(self._model_for(options), self.name, str(raster), Path(output), options, how, zoning=zoning)
+        return predict_to_file(run, watch=watch, observer=observer)
 
     def predict_many(
         self,
@@ -317,9 +266,6 @@ class Detector:
 
     def _model_for(self, options: PredictOptions) -> WindowDetector:
         return as_original(self.model, self.name) if options.setting == "original" else self.model
-
-    def _summary(self, ledger: Ledger, setup: Setup, output: Path, filters: Filters, *, extra_s: float) -> Summary:
-        return ledger.summary(setup, name=self.name, output=str(output), filters=filters.text, extra_s=extra_s)
 
 
 def _given(model: WindowDetector) -> WindowDetector:

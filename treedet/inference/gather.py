@@ -10,7 +10,7 @@ from typing import Protocol
 import pyproj
 from affine import Affine
 
-from treedet.core.crowns import CrownArrays
+from treedet.core.crown_arrays import CrownArrays
 from treedet.core.grid import Grid
 from treedet.core.placed import Placed
 from treedet.inference.campaign import Campaign, ground_setup

@@ -8,7 +8,7 @@ from typing import Literal
 
 from shapely.geometry.base import BaseGeometry
 
-from treedet.core.crowns import CrownArrays
+from treedet.core.crown_arrays import CrownArrays
 from treedet.core.spec import ModelSpec
 from treedet.inference.candidates import Candidates
 from treedet.inference.options import PredictOptions

@@ -12,7 +12,7 @@ import pyproj
 import shapely
 
 from treedet.core import crowns as crowns_table
-from treedet.core.crowns import CrownArrays
+from treedet.core.crown_arrays import CrownArrays
 from treedet.core.labels import LabelSchema
 from treedet.core.placed import Placed
 from treedet.core.spec import ModelSpec

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from treedet.core.crowns import CrownArrays
+from treedet.core.crown_arrays import CrownArrays
 from treedet.errors import OutputError, ResumeMismatchError
 from treedet.inference.candidates import Candidates
 from treedet.inference.ground import no_ground

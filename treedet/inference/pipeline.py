@@ -19,7 +19,7 @@ import shapely
 from shapely.geometry.base import BaseGeometry
 
 from treedet.core.boxes import open_sides
-from treedet.core.crowns import CrownArrays
+from treedet.core.crown_arrays import CrownArrays
 from treedet.core.grid import Grid, Window
 from treedet.core.suppression import MergeConfig
 from treedet.inference.candidates import Candidates, concat, place

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from treedet.core.crowns import CrownArrays, said
+from treedet.core.crown_arrays import CrownArrays, said
 from treedet.core.grid import Grid
 from treedet.core.labels import LabelSchema
 
@@ -47,7 +47,7 @@ class ClassTally:
     Args:
         schema: Names of classes and attributes.
         grid: The model grid that boxes are on.
-        min_p: Least probability of an attribute; see :func:`treedet.core.crowns.said`.
+        min_p: Least probability of an attribute; see :func:`treedet.core.crown_arrays.said`.
     """
 
     def __init__(self, schema: LabelSchema, grid: Grid, *, min_p: float | None = None) -> None:

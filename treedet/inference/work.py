@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from treedet.core.crowns import CrownArrays
+from treedet.core.crown_arrays import CrownArrays
 from treedet.inference.campaign import Ground, Unit, ground_setup
 from treedet.inference.campaign_folder import UnitResult
 from treedet.inference.candidates import Candidates

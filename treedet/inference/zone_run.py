@@ -13,7 +13,7 @@ import pandas as pd
 import pyproj
 from shapely.geometry.base import BaseGeometry
 
-from treedet.core.crowns import CrownArrays, said
+from treedet.core.crown_arrays import CrownArrays, said
 from treedet.core.grid import Grid
 from treedet.core.labels import LabelSchema
 from treedet.inference.setup import Setup

@@ -18,7 +18,7 @@ import pandas as pd
 
 from treedet.core import crowns as crowns_table
 from treedet.core.boxes import area, intersection
-from treedet.core.crowns import CrownArrays
+from treedet.core.crown_arrays import CrownArrays
 from treedet.core.labels import LabelSchema
 from treedet.core.neighbours import overlapping_pairs
 from treedet.core.spec import DEFAULT_POINT, ModelSpec

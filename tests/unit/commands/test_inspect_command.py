@@ -4,7 +4,8 @@ from affine import Affine
 from factories import make_raster, tiny_spec
 
 from treedet.commands import inspect_command
-from treedet.core.crowns import CrownArrays, to_table
+from treedet.core.crown_arrays import CrownArrays
+from treedet.core.crowns import to_table
 from treedet.core.grid import Grid
 from treedet.core.labels import LabelSchema
 from treedet.core.spec import HeadFacts, ResolutionChoice

@@ -11,7 +11,8 @@ import shapely
 from affine import Affine
 
 from treedet.compat.label_dicts import read_label_dict, write_label_dict
-from treedet.core.crowns import CrownArrays, to_table
+from treedet.core.crown_arrays import CrownArrays
+from treedet.core.crowns import to_table
 from treedet.core.grid import Grid
 from treedet.core.labels import LabelSchema
 from treedet.errors import ConfigError, OutputError

@@ -11,7 +11,7 @@ import shapely
 from affine import Affine
 
 from treedet.core import crowns
-from treedet.core.crowns import CrownArrays
+from treedet.core.crown_arrays import CrownArrays, said
 from treedet.core.detections import Detections
 from treedet.core.grid import Grid
 from treedet.core.labels import LabelSchema
@@ -104,8 +104,8 @@ def test_an_attribute_below_the_least_probability_is_null_and_keeps_its_probabil
 def test_a_probability_equal_to_the_least_is_enough_as_float32() -> None:
     p = np.array([[0.7, 0.3], [0.3, 0.7]], np.float32)
     assert float(p[0, 0]) < 0.7
-    assert crowns.said(p, min_p=0.7).tolist() == [0, 1]
-    assert crowns.said(p, min_p=0.71).tolist() == [-1, -1]
+    assert said(p, min_p=0.7).tolist() == [0, 1]
+    assert said(p, min_p=0.71).tolist() == [-1, -1]
 
 
 def test_probabilities_of_all_classes_go_behind_the_columns() -> None:

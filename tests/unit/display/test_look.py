@@ -6,7 +6,7 @@ import shapely
 from factories import make_raster
 from matplotlib.image import imread
 
-from treedet.core.crowns import CrownArrays
+from treedet.core.crown_arrays import CrownArrays
 from treedet.core.labels import LabelSchema
 from treedet.core.palette import NO_VALUE, OTHER, class_colours
 from treedet.display.look import SIDE_M, SQUARES, LookSheet

@@ -8,7 +8,7 @@ import pytest
 import torch
 from factories import UTM, make_raster, tiny_spec
 
-from treedet.core.crowns import CrownArrays
+from treedet.core.crown_arrays import CrownArrays
 from treedet.core.spec import ResolutionChoice
 from treedet.datasets.annotated import AnnotatedRaster
 from treedet.errors import ConfigError, TreedetWarning

@@ -7,7 +7,7 @@ import shapely
 from factories import make_raster
 from rasterio.transform import from_origin
 
-from treedet.core.crowns import CrownArrays
+from treedet.core.crown_arrays import CrownArrays
 from treedet.datasets.annotated import AnnotatedRaster
 from treedet.errors import SparseTruthWarning, TreedetWarning
 from treedet.evaluation.ground import Classes, check_truth, common, ground_of

@@ -5,7 +5,7 @@ import shapely
 from factories import UTM, make_raster
 from matplotlib.image import imread
 
-from treedet.core.crowns import CrownArrays
+from treedet.core.crown_arrays import CrownArrays
 from treedet.datasets.annotated import AnnotatedRaster
 from treedet.evaluation.ground import common, ground_of
 from treedet.evaluation.outcomes import fates

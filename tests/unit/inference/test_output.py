@@ -8,7 +8,7 @@ from affine import Affine
 from factories import make_raster, tiny_spec
 
 from treedet.core import crowns as crowns_table
-from treedet.core.crowns import CrownArrays
+from treedet.core.crown_arrays import CrownArrays
 from treedet.core.grid import Grid
 from treedet.core.labels import LabelSchema
 from treedet.core.suppression import MergeConfig

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from treedet.core.crowns import CrownArrays
+from treedet.core.crown_arrays import CrownArrays
 from treedet.errors import OutputError, ResumeMismatchError
 from treedet.inference.candidates import Candidates
 from treedet.inference.parts import RowFacts, RunFolder

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from affine import Affine
 
-from treedet.core.crowns import CrownArrays
+from treedet.core.crown_arrays import CrownArrays
 from treedet.core.grid import Grid
 from treedet.core.labels import LabelSchema
 from treedet.inference.tally import ClassRow, ClassTally, table_lines

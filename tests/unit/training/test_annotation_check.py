@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from factories import UTM, make_raster
 
-from treedet.core.crowns import CrownArrays
+from treedet.core.crown_arrays import CrownArrays
 from treedet.core.labels import LabelSchema
 from treedet.core.spec import ModelSpec, OperatingPoint
 from treedet.datasets.annotated import AnnotatedRaster

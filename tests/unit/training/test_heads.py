@@ -9,7 +9,8 @@ import pytest
 import torch
 from factories import make_raster, tiny_spec
 
-from treedet.core.crowns import CrownArrays, to_table
+from treedet.core.crown_arrays import CrownArrays
+from treedet.core.crowns import to_table
 from treedet.core.labels import LabelSchema
 from treedet.core.spec import HeadFacts, OperatingPoint
 from treedet.datasets.annotated import AnnotatedRaster

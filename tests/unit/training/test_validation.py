@@ -6,7 +6,7 @@ import pytest
 import shapely
 from factories import UTM, make_raster
 
-from treedet.core.crowns import CrownArrays
+from treedet.core.crown_arrays import CrownArrays
 from treedet.core.labels import LabelSchema
 from treedet.core.spec import ModelSpec
 from treedet.datasets.annotated import AnnotatedRaster

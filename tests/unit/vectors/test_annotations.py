@@ -12,6 +12,7 @@ import shapely
 from affine import Affine
 
 from treedet.core import crowns
+from treedet.core.crown_arrays import CrownArrays
 from treedet.core.grid import Grid
 from treedet.core.labels import LabelSchema
 from treedet.errors import CrownsError, CrsMismatchError, DegenerateCrownError, MissingColumnError
@@ -40,7 +41,7 @@ def save(path, geometries, crs=UTM, **columns):
 def some_crowns(n=3):
     schema = LabelSchema(attributes={"status": ("alive", "dead")})
     grid = Grid.build(UTM, Affine(0.1, 0, 5e5, 0, -0.1, 5.2e6), width=900, height=900)
-    arrays = crowns.CrownArrays(
+    arrays = CrownArrays(
         boxes=np.arange(4.0 * n).reshape(n, 4) * [1, 1, 2, 2] + [0, 0, 9, 9],
         scores=np.full(n, 0.5, np.float32),
         classes=np.zeros(n, np.int64),

@@ -15,7 +15,7 @@ from affine import Affine
 from geopandas.testing import assert_geodataframe_equal
 
 from treedet.core import crowns as crowns_table
-from treedet.core.crowns import CrownArrays
+from treedet.core.crown_arrays import CrownArrays
 from treedet.core.grid import Grid
 from treedet.core.labels import LabelSchema
 from treedet.errors import ConfigError, OutputError

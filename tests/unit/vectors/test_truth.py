@@ -11,6 +11,7 @@ import shapely
 from affine import Affine
 
 from treedet.core import crowns
+from treedet.core.crown_arrays import CrownArrays
 from treedet.core.grid import Grid
 from treedet.core.labels import LabelSchema
 from treedet.errors import ConfigError, CrownsError, CrsMismatchError, DegenerateCrownError, MissingColumnError
@@ -477,7 +478,7 @@ class TestEditedPredictions:
 
     def predicted(self, path, schema=None):
         schema = schema or self.SCHEMA
-        arrays = crowns.CrownArrays(
+        arrays = CrownArrays(
             boxes=BOXES[:5],
             scores=np.linspace(0.3, 0.9, 5, dtype=np.float32),
             classes=np.zeros(5, np.int64),

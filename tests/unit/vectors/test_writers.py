@@ -19,6 +19,7 @@ from affine import Affine
 from shapely.affinity import rotate
 
 from treedet.core import crowns
+from treedet.core.crown_arrays import CrownArrays
 from treedet.core.grid import Grid
 from treedet.core.labels import LabelSchema
 from treedet.errors import ConfigError, CrownsError, DegenerateCrownError, MissingColumnError, OutputError
@@ -44,7 +45,7 @@ def make_table(n=7, *, grid=None, schema=SCHEMA, source=SOURCE, first_id=1):
     grid = grid or make_grid()
     rng = np.random.default_rng(n)
     low = rng.uniform(0, 1300, (n, 2))
-    arrays = crowns.CrownArrays(
+    arrays = CrownArrays(
         boxes=np.hstack([low, low + rng.uniform(15.3, 150, (n, 2))]),
         scores=rng.uniform(0.3, 1, n).astype(np.float32),
         classes=np.zeros(n, np.int64),
