@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 if TYPE_CHECKING:
     # For types alone: predicting must not load what training needs.
-    from treedet.evaluation.evaluate import Standing
+    from treedet.evaluation.predicted import Standing
     from treedet.inference.pipeline import Progress as PredictProgress
     from treedet.training.callbacks import Progress as TrainProgress
 

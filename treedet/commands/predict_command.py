@@ -108,7 +108,8 @@ def run(
             )
     _tell(summary)
     if sheet is not None:
-        sheet.save(picture, title=f"{Path(raster).name}: {summary.crowns:,} crowns")
+        what = f"{summary.rasters:,} rasters" if isinstance(summary, CampaignSummary) else Path(raster).name
+        sheet.save(picture, title=f"{what}: {summary.crowns:,} crowns")
         sys.stdout.write(f"look       {picture}\n")
     return SOME_FAILED if isinstance(summary, CampaignSummary) and summary.failures else 0
 

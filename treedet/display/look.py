@@ -33,6 +33,8 @@ SIDE_M = 40.0
 TRIES = 60
 LEGEND = 12
 """Classes the legend names; rarer ones are one entry."""
+NAME = 32
+"""Letters of a file's name that fit above a square."""
 SHARP_GSD = 0.05
 """Finest resolution a square is drawn at, in metres; more would not show on the sheet."""
 
@@ -45,6 +47,7 @@ class Square:
         tile: Its pixels.
         grid: The grid its window lies on.
         ground: Number of the piece of ground, of many.
+        source: Path of the file that holds its centre, of many; empty for a single raster.
         boxes: Crowns on it, in pixels of the tile.
         groups: Name of each crown's class; None for those without a value.
     """
@@ -52,8 +55,17 @@ class Square:
     tile: Tile
     grid: Grid
     ground: int = 0
+    source: str = ""
     boxes: list[npt.NDArray[np.float64]] = field(default_factory=list)
     groups: list[str | None] = field(default_factory=list)
+
+    @property
+    def title(self) -> str:
+        """How many crowns are on it, and in which file, by the end of its name where it is long."""
+        count = f"{len(self.boxes)} crown{'' if len(self.boxes) == 1 else 's'}"
+        name = Path(self.source).name
+        shown = name if len(name) <= NAME else f"…{name[1 - NAME :]}"
+        return f"{shown}: {count}" if self.source else count
 
 
 class LookSheet:
@@ -115,7 +127,8 @@ class LookSheet:
                     places[number] = raster, iter(shares)
                 raster, left = places[number]
                 if (share := next(left, None)) is not None:
-                    self._draw(raster, share, ground=number)
+                    (holder,) = raster.members.holding(share[None] * [raster.grid.width, raster.grid.height])
+                    self._draw(raster, share, ground=number, source=raster.members.paths[holder])
                 if len(self.squares) == SQUARES:
                     break
 
@@ -139,7 +152,7 @@ class LookSheet:
             square.boxes.extend(boxes[seen])
             square.groups.extend(None if i < 0 else self._names[i] for i in group[seen])
 
-    def _draw(self, raster: Raster, share: npt.NDArray[np.float64], *, ground: int = 0) -> None:
+    def _draw(self, raster: Raster, share: npt.NDArray[np.float64], *, ground: int = 0, source: str = "") -> None:
         """Read the square around a point given as shares of width and height.
 
         One that overlaps another much, or shows little valid ground, is passed over.
@@ -153,7 +166,7 @@ class LookSheet:
             return
         tile = raster.read_on(grid, window)
         if tile.valid.mean() >= 0.5:
-            self.squares.append(Square(tile, grid, ground))
+            self.squares.append(Square(tile, grid, ground, source))
 
     def save(self, path: Path, *, title: str) -> None:
         """Draw the sheet as a PNG, under a temporary name first.
@@ -165,8 +178,7 @@ class LookSheet:
         figure, axes = panels(len(self.squares), title=title)
         for panel, square in zip(axes, self.squares, strict=True):
             height, width = square.tile.valid.shape
-            n = len(square.boxes)
-            show_ground(panel, square.tile.pixels, title=f"{n} crown{'' if n == 1 else 's'}")
+            show_ground(panel, square.tile.pixels, title=square.title)
             draw_boxes(panel, np.array(square.boxes), [colours[name] for name in square.groups])
             scale_bar(panel, width=width, height=height, gsd=square.grid.gsd_x)
         legend_below(figure, outline_keys(self.legend))

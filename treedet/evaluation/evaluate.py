@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 import math
 import statistics
-import tempfile
 import warnings
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -16,16 +15,16 @@ from typing import Any
 
 import pandas as pd
 
-from treedet.core.crown_arrays import CrownArrays
 from treedet.core.grid import SAME_GSD
 from treedet.datasets.annotated import AnnotatedRaster
 from treedet.errors import ConfigError, TreedetWarning
 from treedet.evaluation.attribute_tables import share_notes
 from treedet.evaluation.attributes import Attributes, common_attributes
 from treedet.evaluation.classes import Classes, common
-from treedet.evaluation.conditions import AS_IT_IS, Condition, conditions, predict_conditions, spans_windows
+from treedet.evaluation.conditions import AS_IT_IS, conditions
 from treedet.evaluation.config import EvaluateConfig
-from treedet.evaluation.ground import EvaluatedGround, check_truth, ground_of
+from treedet.evaluation.ground import EvaluatedGround, check_truth
+from treedet.evaluation.predicted import Asked, Found, Watch, predict_plots
 from treedet.evaluation.report import Report, rows_of
 from treedet.evaluation.seen import seen_before
 from treedet.evaluation.tables import Measured, Tables, condition_columns, point_row
@@ -37,28 +36,6 @@ from treedet.metrics.paired import PairedCrowns
 from treedet.metrics.points import PairedPoints
 
 log = logging.getLogger("treedet")
-
-
-@dataclass(frozen=True)
-class Standing:
-    """Where an evaluation stands.
-
-    Attributes:
-        raster: The one being looked at.
-        done: Rasters finished.
-        total: Rasters in all.
-        share: Of the raster being looked at, 0 to 1.
-    """
-
-    raster: str
-    done: int
-    total: int
-    share: float = 0.0
-
-
-Watch = Callable[[Standing], None]
-Found = dict[Condition, list[PairedCrowns | PairedPoints]]
-"""Crowns of each raster under each condition."""
 
 
 def evaluate(
@@ -113,37 +90,19 @@ def evaluate(
     simulated = conditions(config.gsds, config.modes, model_gsd=detector.spec.gsd)
     # A row of the same GSD and mode as the first could not be told from it.
     wanted = [AS_IT_IS, *(one for one in simulated if (one.gsd, one.mode) != (own_gsd, AS_IT_IS.mode))]
-    grounds: list[EvaluatedGround] = []
-    found: Found = {condition: [] for condition in wanted}
-    ranked: Found = {condition: [] for condition in wanted}
-    notes: dict[str, list[str]] = {}
-    for number, plot in enumerate(plots):
-        if watch is not None:
-            watch(Standing(plot.path, number, len(plots)))
-        with tempfile.TemporaryDirectory() as scratch:
-            levels = (least, threshold) if spans_windows(plot, detector.spec) else (least,)
-            runs = [
-                predict_conditions(
-                    detector.model, plot, wanted, threshold=level, scratch=Path(scratch), upsample=config.upsample
-                )
-                for level in levels
-            ]
-            for position, ((condition, low), (_, crowns)) in enumerate(_beside(runs)):
-                ground = ground_of(plot, crowns, classes=classes, attributes=attributes)
-                found[condition].append(ground.paired)
-                ranked[condition].append(ground_of(plot, low, classes=classes).paired)
-                if condition == AS_IT_IS:
-                    grounds.append(ground)
-                if condition.note:
-                    notes.setdefault(condition.note, []).append(plot.path)
-                if watch is not None:
-                    watch(Standing(plot.path, number, len(plots), (position + 1) / len(wanted)))
-    facts = _model_facts(detector, threshold)
-    measured = Measured(threshold, config, classes.names, least=least)
-    title = f"{detector.name} on {_named([plot.path for plot in plots])}"
-    report = _report(title, facts, found, grounds, measured=measured, own_gsd=own_gsd, ranked=ranked)
-    seen = [_note(text, paths, len(plots)) for text, paths in notes.items()]
-    return replace(report, notes=[*classes.said, *attributes.said, *report.notes, *seen])
+    question = Asked(wanted, threshold, least, classes, attributes, config.upsample)
+    predicted = predict_plots(detector, plots, question, watch=watch)
+    report = _report(
+        f"{detector.name} on {_named([plot.path for plot in plots])}",
+        _model_facts(detector, threshold),
+        predicted.found,
+        predicted.grounds,
+        measured=Measured(threshold, config, classes.names, least=least),
+        own_gsd=own_gsd,
+        ranked=predicted.ranked,
+    )
+    notes = [*classes.said, *attributes.said, *report.notes, *predicted.said(len(plots))]
+    return replace(report, notes=notes)
 
 
 def _model_facts(detector: Detector, threshold: float) -> dict[str, Any]:
@@ -270,15 +229,6 @@ def _report(
     )
 
 
-def _beside(
-    runs: Sequence[Iterable[tuple[Condition, CrownArrays]]],
-) -> Iterator[tuple[tuple[Condition, CrownArrays], tuple[Condition, CrownArrays]]]:
-    """Yield the crowns of both runs for each condition; of a single run, which serves for both, twice."""
-    if len(runs) == 1:
-        return ((one, one) for one in runs[0])
-    return zip(*runs, strict=True)
-
-
 def _check_gsds(plots: Sequence[AnnotatedRaster], config: EvaluateConfig) -> None:
     """Refuse GSDs finer than a raster's before any raster is looked at.
 
@@ -303,13 +253,6 @@ def _warn_of_seen(detector: Detector, plots: Sequence[AnnotatedRaster]) -> None:
             TreedetWarning,
             stacklevel=3,
         )
-
-
-def _note(text: str, paths: Sequence[str], total: int) -> str:
-    """Return what was noted of some rasters as a sentence, with how many they are unless it is all."""
-    sentence = f"{text[0].upper()}{text[1:]}."
-    concerned = len(set(paths))
-    return sentence if concerned == total else f"On {concerned} of {total} rasters: {sentence}"
 
 
 def _named(paths: Sequence[str]) -> str:

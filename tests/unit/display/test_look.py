@@ -207,4 +207,7 @@ def test_squares_of_many_grounds_are_drawn_by_area(tmp_path):
     sheet.observe(crowns([here]), square.grid, ground=7)
     sheet.observe(crowns([here]), square.grid, ground=3)
     assert len(square.boxes) == 1
+    assert square.title == "a.tif: 1 crown"
+    assert replace(square, source="", boxes=[]).title == "0 crowns"
+    assert replace(square, source=f"/ortho/{'a' * 40}.tif").title == f"…{'a' * 27}.tif: 1 crown"
     assert list(sheet.legend) == ["tree: 2"]
