@@ -3,7 +3,7 @@
 ``python tests/benchmarks/campaigns.py files`` repeats four rendered tiles of 200 to 1000 px 2,000 times, as ground of
 their own and as one ground, finds their blobs, and prints milliseconds a file besides the detector's, and memory.
 ``... workers TILES`` predicts a folder with the bundled model in one process with two threads, in one with one
-thread, and in two processes with one thread each.
+thread, in two processes with one thread each, and by two workers of Dask.
 """
 
 from __future__ import annotations
@@ -26,6 +26,13 @@ from processes import in_process
 SIDES = (200, 400, 700, 1000)
 FILES = 2000
 COLUMNS = 50
+WORKERS = (
+    ("one, 2 threads", 1, 2),
+    ("one, 1 thread", 1, 1),
+    ("two, 1 thread each", 2, 1),
+    ("Dask, 2 workers", 0, 1),
+)
+"""Parts, 0 for workers of Dask, and threads of each."""
 
 
 def write_files(folder: Path, count: int, *, joined: bool) -> None:
@@ -76,15 +83,17 @@ def measure_files(count: int) -> list[dict[str, Any]]:
 
 
 def measure_workers(tiles: Path) -> dict[str, float]:
-    """Return seconds of one process with two threads, one with one, and two with one each."""
+    """Return seconds of one process with two threads, one with one, two with one each, and two workers of Dask."""
     seconds = {}
-    for name, parts, threads in (("one, 2 threads", 1, 2), ("one, 1 thread", 1, 1), ("two, 1 thread each", 2, 1)):
+    for name, parts, threads in WORKERS:
         with tempfile.TemporaryDirectory(prefix="treedet-campaign-") as folder:
             output = Path(folder) / "crowns.gpkg"
             command = [sys.executable, "-m", "treedet", "predict", str(tiles), str(output), "--no_look"]
             started = time.perf_counter()
             env = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-            shares = [["--part", f"{i}/{parts}"] for i in range(1, parts + 1)]
+            shares = [["--part", f"{i}/{parts}"] for i in range(1, parts + 1)] if parts else [["--workers", "2"]]
+            if parts == 1:
+                shares = [[]]
             workers = [subprocess.Popen([*command, *share], env=env, stdout=subprocess.DEVNULL) for share in shares]
             if any(worker.wait() for worker in workers):
                 raise RuntimeError(f"{name}: a process failed")
