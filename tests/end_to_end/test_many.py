@@ -12,10 +12,11 @@ import shapely
 from affine import Affine
 from factories import UTM, cut_up, disks, make_raster, paint, tiny_spec
 from geopandas.testing import assert_geodataframe_equal
+from rasterio import shutil
 from rasterio.enums import Resampling
 
 from treedet.core import crowns as crowns_table
-from treedet.errors import ConfigError, CrsMismatchError, OutputError, UnreadableRasterError
+from treedet.errors import ConfigError, CrownsError, CrsMismatchError, OutputError, UnreadableRasterError
 from treedet.inference import campaign, exclusion
 from treedet.inference.detector import Detector
 from treedet.models.blobs import BlobDetector
@@ -188,6 +189,22 @@ def test_overviews_that_are_not_those_of_the_whole_are_left(tmp_path, case):
     assert ground.overviews == ground.facts.overviews == ()
 
 
+def test_a_lone_file_whose_overviews_are_rounded_down_is_read_as_by_itself(tmp_path):
+    """GDAL's driver for cloud-optimised GeoTIFFs halves odd sizes downwards."""
+    fine = np.repeat(np.repeat(PIXELS, 4, axis=1), 4, axis=2)[:, :-3, :-3]
+    (tmp_path / "tiles").mkdir()
+    path = tmp_path / "tiles" / "a.tif"
+    options = {"BLOCKSIZE": 128, "OVERVIEW_RESAMPLING": "AVERAGE", "COMPRESS": "LZW"}
+    shutil.copy(make_raster(tmp_path / "whole.tif", fine, gsd=0.025), path, driver="COG", **options)
+    with rasterio.open(path, overview_level=0) as overview:
+        assert overview.width == fine.shape[2] // 2
+    summary = detector().predict_many(tmp_path / "tiles", tmp_path / "out.gpkg", **OPTIONS)
+    assert summary.failures == {}
+    expected = detector().predict(path, **OPTIONS)
+    assert len(expected) == len(CIRCLES)
+    assert_geodataframe_equal(in_order(read_crowns(tmp_path / "out.gpkg")), in_order(expected))
+
+
 def test_files_in_degrees_are_read_on_one_local_grid(tmp_path):
     degrees = Affine(0.1 / 71_696, 0, 8, 0, -0.1 / 111_229, 50)
     whole = make_raster(tmp_path / "whole.tif", PIXELS, crs="EPSG:4326", transform=degrees)
@@ -316,6 +333,17 @@ def test_one_file_per_raster(tmp_path, tiles, monkeypatch, unit):
         model.predict_many(tmp_path / "tiles", tmp_path / "each", per_raster=True)
 
 
+def test_files_of_each_raster_stay_in_the_folder(tmp_path):
+    for name in ("lists", "data"):
+        (tmp_path / name).mkdir()
+    make_raster(tmp_path / "lists" / "a.tif", PIXELS)
+    make_raster(tmp_path / "data" / "b.tif", PIXELS, transform=Affine(0.1, 0, 500_900, 0, -0.1, 5_400_000))
+    (tmp_path / "lists" / "both.txt").write_text("a.tif\n../data/b.tif\n")
+    detector().predict_many(tmp_path / "lists" / "both.txt", tmp_path / "each", per_raster=True, **OPTIONS)
+    written = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.gpkg"))
+    assert written == ["each/data/b.gpkg", "each/lists/a.gpkg"]
+
+
 @pytest.mark.filterwarnings("ignore:Dataset has no geotransform")
 def test_pictures_without_a_place(tmp_path):
     folder = tmp_path / "photos"
@@ -369,6 +397,14 @@ def test_buildings_hold_no_crowns_in_any_file_and_are_read_once(tmp_path, tiles,
     left = pd.concat([read_crowns(file).geometry.centroid for file in files])
     assert not left.within(houses.union_all()).any()
     assert len(left) == summary.crowns
+
+
+def test_a_file_of_buildings_that_is_not_there_is_said_before_any_work(tmp_path, tiles, monkeypatch):
+    monkeypatch.setattr(BlobDetector, "detect", lambda *_, **__: pytest.fail("worked before it was said"))
+    with pytest.raises(CrownsError, match=r"houses\.gpgk"):
+        detector().predict_many(
+            tmp_path / "tiles", tmp_path / "out.gpkg", **OPTIONS, exclude=str(tmp_path / "houses.gpgk")
+        )
 
 
 def test_buildings_beside_all_files_are_said_once(tmp_path, tiles, caplog):

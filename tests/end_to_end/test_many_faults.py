@@ -113,6 +113,24 @@ def test_a_damaged_tile_is_listed_and_taken_up_once_it_is_whole(tmp_path, tiles,
     assert not CampaignFolder(tmp_path / "out.gpkg").path.exists()
 
 
+@pytest.mark.parametrize(
+    ("output", "changes", "where"),
+    [
+        ("crowns", {"partition": "source"}, "crowns-failures.csv"),
+        ("out.csv", {"per_raster": True}, "out/failures.csv"),
+    ],
+)
+def test_failures_beside_folders_are_taken_up_too(tmp_path, tiles, output, changes, where):
+    data = damage(tiles[2], "cut short")
+    summary = detector().predict_many(tmp_path / "tiles", tmp_path / output, **OPTIONS, **changes)
+    assert listed(tmp_path / where) == summary.failures
+    assert f"listed     {tmp_path / where};" in summary.lines()[-1]
+    tiles[2].write_bytes(data)
+    again = detector().predict_many(tmp_path / "tiles", tmp_path / output, **OPTIONS, **changes, resume=True)
+    assert (again.failures, again.crowns) == ({}, len(CIRCLES))
+    assert not (tmp_path / where).exists()
+
+
 def detector_units(tmp_path):
     surveyed = survey(list_rasters(tmp_path / "tiles"))
     return campaign.plan_campaign(surveyed, detector().model, PredictOptions(**OPTIONS)).units

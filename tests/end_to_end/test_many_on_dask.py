@@ -97,6 +97,13 @@ def test_a_scheduler_that_is_not_there_is_said(tmp_path: Path, tiles: Path, monk
         detector.predict_many(tiles, tmp_path / "crowns.gpkg", OPTIONS, scheduler="tcp://127.0.0.1:9")
 
 
+@pytest.mark.parametrize("address", ["gpu01", "http://gpu01:8786"])
+def test_an_address_that_is_none_is_said(tmp_path: Path, tiles: Path, address: str) -> None:
+    detector = Detector(BlobDetector(tiny_spec(window_px=64)), name="blobs")
+    with pytest.raises(ConfigError, match="give it as tcp://HOST:8786"):
+        detector.predict_many(tiles, tmp_path / "crowns.gpkg", OPTIONS, scheduler=address)
+
+
 def test_settings_of_workers_are_checked(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ConfigError, match="workers must be at least 1"):
         RunOptions(workers=0)

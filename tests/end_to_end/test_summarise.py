@@ -165,3 +165,13 @@ def test_the_command(run, tmp_path, capsys):
     assert "exists already" in capsys.readouterr().err
     assert cli.main(["summarise", str(run / "out.gpkg"), str(run / "z.gpkg"), *arguments[3:], "--overwrite"]) == 2
     assert "is read and would be replaced" in capsys.readouterr().err
+
+
+def test_a_crown_drawn_by_hand_has_the_diameter_of_its_outline(run, tmp_path):
+    """A GIS leaves columns of a new row empty."""
+    crowns = read_crowns(run / "out.gpkg")
+    crowns.loc[3, "diameter_m"] = np.nan
+    crowns.to_file(tmp_path / "edited.gpkg")
+    whole = summarise(run / "out.gpkg", by_stand(run), raster=run / "a.tif")
+    edited = summarise(tmp_path / "edited.gpkg", by_stand(run), raster=run / "a.tif")
+    assert_close(edited.table, whole.table)

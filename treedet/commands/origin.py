@@ -42,7 +42,7 @@ def _texts(key: str, value: Any) -> list[str]:  # noqa: ANN401 - whatever a mode
             return _crown_texts(value)
         if key == "config":
             return [_config_text(value)]
-        if key == "calibration rasters":
+        if key.endswith("rasters"):
             return [f"{len(value)}: {_short(list(value.values()))}"]
         return [", ".join(f"{name} {_short(entry)}" for name, entry in value.items()) or "none"]
     return [_short(value)]

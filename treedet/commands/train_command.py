@@ -241,7 +241,7 @@ def _closing(result: FineTuned, outputs: Outputs) -> list[str]:
             )
     pictures = [
         outputs.curves,
-        *([outputs.confusion] if result.said is not None else []),
+        *([outputs.confusion(name) for name in result.plan.heads.counts] if result.said is not None else []),
         *([outputs.mistakes] if result.predictions else []),
     ]
     lines.append(f"look        {', '.join(str(path) for path in pictures)}")

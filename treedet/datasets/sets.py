@@ -7,16 +7,16 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import geopandas as gpd
 import numpy as np
 import numpy.typing as npt
-import shapely
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from treedet.datasets.annotated import AnnotatedRaster, pair
 from treedet.datasets.annotation_set import AnnotationSet
+from treedet.datasets.overlap import overlapping
 from treedet.datasets.split import Split, whole
+from treedet.errors import ConfigError
 from treedet.vectors.truth import TruthOptions
 
 log = logging.getLogger("treedet")
@@ -60,6 +60,9 @@ def split_places(plots: Sequence[AnnotatedRaster], *, share: float, seed: int = 
 
     Returns:
         The parts of both sides, in the order of the plots.
+
+    Raises:
+        ConfigError: No place is left to train on.
     """
     place = places(plots)
     rng = np.random.default_rng(seed)
@@ -68,7 +71,16 @@ def split_places(plots: Sequence[AnnotatedRaster], *, share: float, seed: int = 
         mine = np.array([plot.origin == origin for plot in plots])
         found = np.unique(place[mine])
         if len(found) > 1 and share:
-            held |= np.isin(place, rng.permutation(found)[: max(1, round(share * len(found)))])
+            wanted = min(max(1, round(share * len(found))), len(found) - 1)
+            # Another set may hold out some of the same places.
+            order, out = rng.permutation(found), np.unique(place[held])
+            free = order[~np.isin(order, out)]
+            held |= np.isin(place, free[: max(0, wanted - (len(found) - len(free)))])
+    if len(plots) and held.all():
+        raise ConfigError(
+            f"a share of {share:g} held out for validation leaves no place to train on; give fewer "
+            "(--validation_share), or rasters of more places"
+        )
     train, validation = (
         [plot for plot, out in zip(plots, held, strict=True) if out == side] for side in (False, True)
     )
@@ -90,23 +102,7 @@ def places(plots: Sequence[AnnotatedRaster]) -> npt.NDArray[np.int64]:
     names = [plot.path if plot.origin is None else plot.origin.place_of(plot.path) for plot in plots]
     _, named = np.unique(names, return_inverse=True)
     first = np.unique(named, return_index=True)[1][named]
-    a, b = _overlapping(plots)
+    a, b = overlapping(plots)
     rows, columns = np.concatenate([np.arange(len(plots)), a]), np.concatenate([first, b])
     links = coo_array((np.ones(len(rows), bool), (rows, columns)), shape=(len(plots), len(plots)))
     return np.asarray(connected_components(links, directed=False)[1], dtype=np.int64)
-
-
-def _overlapping(plots: Sequence[AnnotatedRaster]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return the pairs of plots that share ground; those without a CRS share none."""
-    numbers, outlines = [], []
-    for number, plot in enumerate(plots):
-        if plot.grid.crs is not None:
-            box = plot.grid.to_map(np.array([plot.grid.full_window.box], dtype=np.float64))
-            outlines.append(gpd.GeoSeries(box, crs=plot.grid.crs).to_crs("EPSG:4326").iloc[0])
-            numbers.append(number)
-    ground = np.asarray(outlines, dtype=object)
-    a, b = shapely.STRtree(ground).query(ground, predicate="intersects")
-    # Tiles that abut share an edge, no ground.
-    shared = shapely.area(shapely.intersection(ground[a], ground[b])) > 1e-3 * shapely.area(ground[a])
-    index = np.asarray(numbers, dtype=np.int64)
-    return index[a[shared]], index[b[shared]]

@@ -23,7 +23,7 @@ from treedet.evaluation.classes import Classes, common
 from treedet.evaluation.conditions import AS_IT_IS, Condition, predict_conditions
 from treedet.evaluation.config import CalibrateConfig
 from treedet.evaluation.ground import ground_of
-from treedet.evaluation.seen import fingerprint, seen_before
+from treedet.evaluation.seen import seen_before
 from treedet.inference.detector import Detector
 from treedet.metrics.bootstrap import Difference, paired_difference
 from treedet.metrics.calibration import (
@@ -46,6 +46,7 @@ from treedet.models.backends.eager import EagerBackend, Precision
 from treedet.models.base import WindowDetector
 from treedet.models.network import NetworkDetector
 from treedet.models.trunk import Trunk
+from treedet.rasters.fingerprint import known_by
 
 FEW_CROWNS = 50
 """Below so many crowns a choice is mostly chance."""
@@ -147,7 +148,7 @@ def calibrate(
     spec = replace(spec, operating_points=points)
     choices = _search_resolutions(seen, spec, config, said)
     notes += [] if choices else ["No coarser imagery was tried, so all of it is read at the model's GSD."]
-    prints = {fingerprint(plot.path): Path(plot.path).name for plot in plots}
+    prints = known_by(plot.path for plot in plots)
     spec = replace(spec, resolutions=choices, provenance={**detector.spec.provenance, "calibration rasters": prints})
     return Calibrated(
         detector=Detector(seen.model(spec), name=detector.name, trunk=detector.trunk),

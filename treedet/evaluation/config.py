@@ -72,8 +72,8 @@ class EvaluateConfig:
         if not self.modes or (unknown := [mode for mode in self.modes if mode not in MODES]):
             found = unknown[0] if self.modes else "none"
             raise ConfigError(f"modes can not be {found!r}; accepted are {', '.join(MODES)}")
-        if not 0 <= self.iou_threshold < 1:
-            raise ConfigError(f"iou_threshold must be at least 0 and below 1, found {self.iou_threshold}")
+        if not 0 < self.iou_threshold < 1:
+            raise ConfigError(f"iou_threshold must be above 0 and below 1, found {self.iou_threshold}")
         if self.draws < 1:
             raise ConfigError(f"draws must be at least 1, found {self.draws}")
         _demand_positive(self, ("max_distance",))

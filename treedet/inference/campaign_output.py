@@ -16,6 +16,7 @@ from treedet.core.placed import Placed
 from treedet.inference.gather import Piece, Totals
 from treedet.inference.output import Filters
 from treedet.inference.watching import Observer
+from treedet.rasters.connecting import is_remote
 from treedet.vectors.crowns_writer import CrownsWriter, WriteOptions
 from treedet.vectors.writers import check_target, open_writer
 
@@ -167,18 +168,20 @@ def paths_per_raster(output: Path, rasters: Sequence[str]) -> dict[str, Path]:
         output: The folder; or a file name, whose suffix names the format and whose stem the folder.
         rasters: Their paths.
 
-    >>> found = paths_per_raster(Path("out.csv"), ["a/1.tif", "a/b/1.tif", "a/b/1.png"])
+    >>> found = paths_per_raster(Path("out.csv"), ["a/1.tif", "a/b/1.tif", "a/b/1.png", "a/../a/b/c/2.tif"])
     >>> [path.as_posix() for path in found.values()]
-    ['out/1.csv', 'out/b/1.tif.csv', 'out/b/1.png.csv']
+    ['out/1.csv', 'out/b/1.tif.csv', 'out/b/1.png.csv', 'out/b/c/2.csv']
     """
     suffix = output.suffix or ".gpkg"
     folder = output.with_suffix("")
-    parents = [os.path.dirname(path) for path in rasters]  # noqa: PTH120 -- paths may be URLs
+    # Absolute, so that no path leads out of the folder.
+    parents = [os.path.dirname(path if is_remote(path) else os.path.abspath(path)) for path in rasters]  # noqa: PTH100, PTH120 -- paths may be URLs
     try:
         common = os.path.commonpath(parents)
     except ValueError:
         common = ""
-    places = [Path(os.path.relpath(parent, common)) if common else Path(parent.lstrip("/")) for parent in parents]
+    relative = [os.path.relpath(parent, common) if common else parent for parent in parents]
+    places = [Path(*(part for part in Path(place).parts if part not in ("..", os.sep))) for place in relative]
     stems = [folder / place / Path(path).stem for place, path in zip(places, rasters, strict=True)]
     often = Counter(stems)
     return {

@@ -16,7 +16,7 @@ from treedet.errors import ConfigError, OutputError, ResumeMismatchError
 from treedet.inference.campaign_folder import CampaignFolder
 from treedet.inference.campaign_run import Run
 from treedet.inference.campaign_summary import SHOWN, CampaignSummary
-from treedet.inference.campaign_writing import Writing, check_output
+from treedet.inference.campaign_writing import Writing, check_output, excluded
 from treedet.inference.folder import Rasters, look, work
 from treedet.inference.options import PredictOptions
 from treedet.inference.parts import write_bytes
@@ -93,7 +93,9 @@ def predict_part(run: Run, rasters: Rasters, part: Part, *, watch: Watch | None 
     check_output(run, replacing=run.how.overwrite or folder.exists)
     paths = list_files(rasters)
     campaign = look(run, paths, folder=folder if folder.exists else None)
-    zones_on_grounds(run.zoning, campaign)  # raises what the merge would, before the work
+    # Raise what the merge would, before the work.
+    zones_on_grounds(run.zoning, campaign)
+    excluded(run, campaign)
     folder.start(campaign.settings, join=True)
     _describe(run, paths, folder)
     mine = campaign.units[part.share(len(campaign.units))]
@@ -165,10 +167,12 @@ def _described(folder: CampaignFolder, output: Path, *, overwrite: bool) -> tupl
         ) from error
     except (OSError, ValueError) as error:
         raise ResumeMismatchError(f"{path} can not be read ({error}); run a part again, which writes it") from error
-    relative = [path for path in about["rasters"] if "://" not in path and not os.path.isabs(path)]  # noqa: PTH117 -- strings
+    others = [about["options"].get("aoi"), about["options"].get("exclude"), (about.get("zoning") or {}).get("zones")]
+    named = [*about["rasters"], *(path for path in others if path is not None)]
+    relative = [path for path in named if "://" not in path and not os.path.isabs(path)]  # noqa: PTH117 -- strings
     if relative and about["working folder"] != str(Path.cwd()):
         raise ConfigError(
-            f"the parts named their rasters from {about['working folder']}, such as {relative[0]}; merge from there"
+            f"the parts named their files from {about['working folder']}, such as {relative[0]}; merge from there"
         )
     options = {name: tuple(v) if isinstance(v, list) else v for name, v in about["options"].items()}
     model = about["model"]

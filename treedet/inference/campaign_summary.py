@@ -28,6 +28,7 @@ class CampaignSummary(RunSummary):
         stretches: Values mapped to 0 and 255 by data type.
         overlap_m: What neighbouring windows share, in metres.
         failures: Why a file could not be read, or not all of it, by path.
+        listed: The file that lists them.
     """
 
     rasters: int
@@ -38,6 +39,7 @@ class CampaignSummary(RunSummary):
     stretches: Mapping[str, tuple[float, float]]
     overlap_m: float
     failures: Mapping[str, str] = field(default_factory=dict)
+    listed: str = ""
 
     def lines(self) -> list[str]:
         """Return the facts as lines for a person, what could not be read at the end."""
@@ -70,29 +72,33 @@ class CampaignSummary(RunSummary):
         lines += [f"  {reason if path in reason else f'{path}: {reason}'}" for path, reason in some]
         left = len(self.failures) - len(some)
         lines += [f"  and {left:,} more"] if left else []
-        return [*lines, f"listed     {failures_path(Path(self.output))}; --resume takes up what is missing"]
+        return [*lines, f"listed     {self.listed}; --resume takes up what is missing"]
 
 
-def failures_path(output: Path) -> Path:
-    """Return where failures are listed: beside the output file, or in the output folder.
+def failures_path(output: Path, *, per_raster: bool) -> Path:
+    """Return where failures are listed: beside the output, or in the folder of the files of each raster.
 
-    >>> failures_path(Path("city/crowns.gpkg")).name
+    >>> failures_path(Path("city/crowns.gpkg"), per_raster=False).name
     'crowns-failures.csv'
+    >>> failures_path(Path("city.csv"), per_raster=True).as_posix()
+    'city/failures.csv'
     """
-    return output.with_name(f"{output.stem}-failures.csv") if output.suffix else output / "failures.csv"
+    if per_raster:
+        return output.with_suffix("") / "failures.csv"
+    # A partitioned output is a folder too, and holds crowns alone.
+    return output.with_name(f"{output.stem}-failures.csv")
 
 
-def write_failures(output: Path, failures: Mapping[str, str]) -> None:
+def write_failures(path: Path, failures: Mapping[str, str]) -> None:
     """Write the list of failures, or delete an old one where there are none.
 
     Args:
-        output: File or folder of the crowns.
+        path: The list.
         failures: Reasons by path.
 
     Raises:
         OutputError: The list can not be written.
     """
-    path = failures_path(output)
     text = io.StringIO(newline="")
     rows = csv.writer(text)
     rows.writerow(["path", "reason"])

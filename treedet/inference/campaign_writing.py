@@ -15,7 +15,8 @@ from treedet.inference.campaign import Campaign, Ground, one_crs
 from treedet.inference.campaign_folder import CampaignFolder
 from treedet.inference.campaign_output import OneTable, PerRaster, check_targets, paths_per_raster
 from treedet.inference.campaign_run import Run
-from treedet.inference.campaign_summary import CampaignSummary, write_failures
+from treedet.inference.campaign_summary import CampaignSummary, failures_path, write_failures
+from treedet.inference.exclusion import Exclusion
 from treedet.inference.gather import Totals, gather
 from treedet.inference.output import CURE, Filters
 from treedet.inference.setup import followed
@@ -47,6 +48,19 @@ def check_output(run: Run, *, replacing: bool) -> Filters:
     filters = Filters(run.options, run.model.spec)
     check_names(filters.probabilities, run.output)
     return filters
+
+
+def excluded(run: Run, campaign: Campaign) -> Exclusion:
+    """Return the polygons that crowns are dropped in, read before any work.
+
+    Raises:
+        CrownsError: The file can not be used.
+    """
+    exclusion = Exclusion(run.options.exclude)
+    for ground in campaign.grounds[:1]:
+        raster = Raster(ground.opening)
+        exclusion.on(raster, raster.grid)
+    return exclusion
 
 
 class Writing:
@@ -82,6 +96,7 @@ class Writing:
         else:
             self._crs = one_crs(campaign)
         self._replacing, self._zones = replacing, zones_on_grounds(run.zoning, campaign)
+        self._exclusion = excluded(run, campaign)
 
     def begin(self, observer: Observer | None) -> None:
         """Show the ground to an observer."""
@@ -101,7 +116,7 @@ class Writing:
             summary = self._write_crowns(folder, observer, zones)
             if zones is not None:
                 summary = replace(summary, zones=zones.write())
-        write_failures(self._run.output, summary.failures)
+        write_failures(Path(summary.listed), summary.failures)
         return summary
 
     def _write_crowns(
@@ -124,7 +139,7 @@ class Writing:
         }
         if run.how.per_raster:
             files = PerRaster(self._paths, options=self._options, metadata=self._about, **common)
-            gather(self._campaign, folder, run.model, files, troubles=troubles)
+            gather(self._campaign, folder, run.model, files, exclusion=self._exclusion, troubles=troubles)
             return self._summary(totals, troubles, time.perf_counter() - started)
         labels = run.model.spec.labels
         sizes: dict[str, tuple[int, int]] = {}
@@ -134,7 +149,7 @@ class Writing:
             run.output, schema=labels, crs=self._crs, raster_size=sizes, options=self._options
         ) as writer:
             table = OneTable(writer, crs=self._crs, **common)
-            gather(self._campaign, folder, run.model, table, troubles=troubles)
+            gather(self._campaign, folder, run.model, table, exclusion=self._exclusion, troubles=troubles)
             summary = self._summary(totals, troubles, time.perf_counter() - started)
             writer.finish(summary.to_dict())
         return summary
@@ -184,6 +199,7 @@ class Writing:
             version=settings["version"],
             min_p=run.options.min_p,
             failures=troubles,
+            listed=str(failures_path(run.output, per_raster=run.how.per_raster)),
             classes=totals.kept.tables(hectares),
             cautions=totals.found.cautions,
             setting=settings.get("setting", "treedet"),

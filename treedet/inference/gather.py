@@ -72,7 +72,13 @@ class Sink(Protocol):
 
 
 def gather(
-    campaign: Campaign, folder: CampaignFolder, model: WindowDetector, sink: Sink, *, troubles: dict[str, str]
+    campaign: Campaign,
+    folder: CampaignFolder,
+    model: WindowDetector,
+    sink: Sink,
+    *,
+    exclusion: Exclusion,
+    troubles: dict[str, str],
 ) -> None:
     """Hand the crowns of all units to a sink.
 
@@ -81,13 +87,13 @@ def gather(
         folder: Where their results are.
         model: The model they were found with; only what it says about itself is used.
         sink: Takes the crowns.
+        exclusion: Where crowns are dropped.
         troubles: Files that could not be read, by path; those that units tell of are added.
 
     Raises:
         OutputError: A result is missing or damaged, or the sink can not write.
     """
     attributes = {name: len(values) for name, values in model.spec.labels.attributes.items()}
-    exclusion = Exclusion(campaign.options.exclude)
     for number, ground in enumerate(campaign.grounds):
         setup = ground_setup(ground, model, campaign.options)
         setup = replace(setup, excluded=exclusion.on(setup.raster, setup.job.plan.grid))

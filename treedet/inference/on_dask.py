@@ -86,8 +86,9 @@ def work_on_dask(
         except TreedetError:  # some are an OSError too
             raise
         except _losses() as error:
+            reason = next(iter(str(error).splitlines()), "no reason given")
             raise WorkersError(
-                f"workers were lost ({type(error).__name__}: {str(error).splitlines()[0]}); what is finished is kept "
+                f"workers were lost ({type(error).__name__}: {reason}); what is finished is kept "
                 f"in {folder.path}, and resume=True (--resume) goes on; if they ran out of memory, take fewer"
             ) from error
 
@@ -105,7 +106,9 @@ def _results(client: Any, task: Task, campaign: Campaign, units: Sequence[Unit])
         by_key[future.key] = unit
         return future
 
-    workers = max(1, len(client.scheduler_info()["workers"]))
+    info = client.scheduler_info()
+    # Some releases list a few of the workers only.
+    workers = max(1, info.get("n_workers", len(info["workers"])))
     first = [hand_out(unit) for unit in islice(left, WAITING * workers)]
     running = as_completed(first, loop=client.loop)
     for future in running:
@@ -165,8 +168,10 @@ def _client(workers: int | None, scheduler: str | None) -> Iterator[Any]:
         if scheduler is not None:
             try:
                 client = Client(scheduler, timeout=ANSWER_S, set_as_default=False)
-            except OSError as error:
-                raise ConfigError(f"no Dask scheduler answers at {scheduler}: {error}") from error
+            except (OSError, ValueError) as error:
+                raise ConfigError(
+                    f"no Dask scheduler answers at {scheduler}: {error}; give it as tcp://HOST:8786"
+                ) from error
             with client:
                 if not client.scheduler_info()["workers"]:
                     log.info("the scheduler at %s has no workers yet; waiting for the first", scheduler)

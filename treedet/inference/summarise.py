@@ -177,13 +177,21 @@ def _seen(
     return ZoneCrowns(
         centres=centre,
         ellipses=ellipses_of_axes(centre, u, v),
-        diameters=columns["diameter_m"].to_numpy(np.float64) if "diameter_m" in columns else sides,
+        diameters=_diameters(columns, sides),
         names={
             name: pd.Categorical(columns[name].astype("category"))
             for name in ("label", *file.attributes)
             if name in columns
         },
     )
+
+
+def _diameters(columns: pd.DataFrame, sides: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return what the table says, and where it says nothing, as of crowns drawn by hand, the boxes' sides ``[N]``."""
+    if "diameter_m" not in columns:
+        return sides
+    told = pd.to_numeric(columns["diameter_m"], errors="coerce").to_numpy(np.float64)
+    return np.where(np.isfinite(told), told, sides)
 
 
 def _shape(file: CrownsFile) -> str:

@@ -7,6 +7,7 @@ it, and ``not`` does not change that. It is kept where the rest of the condition
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,14 @@ if TYPE_CHECKING:
     Series = pd.Series[Any]
 else:
     Series = pd.Series
+
+
+REFUSALS = (
+    *(ValueError, TypeError, SyntaxError, KeyError, AttributeError, NameError),
+    # pandas' word for Python it does not evaluate; a division by zero
+    *(NotImplementedError, ArithmeticError),
+)
+"""What a condition that can not be used raises."""
 
 
 class _Names(Series):
@@ -81,7 +90,7 @@ def holds(where: str, table: pd.DataFrame) -> npt.NDArray[np.bool_]:
             raise ValueError("it gives something else than true or false")
     except ConfigError as error:
         raise ConfigError(f"condition {where!r} can not be used: {error}") from error
-    except (ValueError, TypeError, SyntaxError, KeyError, AttributeError, NameError) as error:
+    except (*REFUSALS, re.error) as error:
         reason = " ".join(str(error).split()).rstrip(".")
         raise ConfigError(
             f"condition {where!r} can not be used: {reason}; it must be true or false for each crown, "

@@ -171,7 +171,7 @@ def class_intervals(confusions: Index, classes: int, *, draws: int = DRAWS, seed
     count = len(confusions)
     chosen = resamples(count, draws=draws, seed=seed)
     # How often a draw holds each raster, so that draws are one product of matrices.
-    times = (chosen[:, :, None] == np.arange(count)).sum(axis=1)
+    times = np.stack([np.bincount(draw, minlength=count) for draw in chosen])
     pooled = (times @ confusions.reshape(count, -1)).reshape(draws, classes + 1, classes + 2)
     matched, every = class_scores(pooled[:, :-1, :-1], classes), class_scores(pooled, classes)
     found = {"accuracy": matched.accuracy, "macro_f1": matched.macro_f1, "macro_f1_all": every.macro_f1}

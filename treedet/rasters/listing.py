@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import logging
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,7 +19,10 @@ log = logging.getLogger("treedet")
 SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", VRT_SUFFIX, ".jp2")
 """Files of a folder that are taken for rasters."""
 LIST_SUFFIX = ".txt"
-OWN_PICTURES = ("-look.png",)
+OWN_PICTURE = re.compile(
+    r"(?P<stem>.+)-(look|match|training-windows|validation|curves|confusion-.+|thresholds|reliability)\.png"
+)
+"""What treedet draws beside its outputs."""
 
 
 def list_rasters(rasters: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[str]:
@@ -92,7 +96,7 @@ def _expand(text: str) -> list[str]:
         found = sorted(here or [str(entry) for entry in path.rglob("*") if _is_raster(entry)])
         return _said(found, f"the folder {text}", f"a folder must hold files ending in {', '.join(SUFFIXES)}")
     if path.suffix.lower() == LIST_SUFFIX and path.is_file():
-        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+        lines = [line.strip() for line in _text(path).splitlines()]
         named = [line for line in lines if line and not line.startswith("#")]
         found = [line if is_remote(line) else str(path.parent / line) for line in named]
         return _said(found, f"the list {text}", "a list holds one path a line")
@@ -100,6 +104,15 @@ def _expand(text: str) -> list[str]:
         found = sorted(entry for entry in glob.glob(text, recursive=True) if _is_raster(Path(entry)))  # noqa: PTH207 -- absolute patterns
         return _said(found, f"the pattern {text}", "check it, and put it in quotes on a command line")
     return [text]
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UnreadableRasterError(
+            f"the list {path} can not be read as text ({error}); save it as UTF-8, one path a line"
+        ) from error
 
 
 def _said(found: list[str], what: str, advice: str) -> list[str]:
@@ -110,6 +123,17 @@ def _said(found: list[str], what: str, advice: str) -> list[str]:
 
 
 def _is_raster(path: Path) -> bool:
-    # What treedet draws beside its outputs is no raster of anybody's forest.
-    own = path.name.startswith(".") or path.name.endswith(OWN_PICTURES)
-    return path.suffix.lower() in SUFFIXES and not own and path.is_file()
+    if path.suffix.lower() not in SUFFIXES or path.name.startswith(".") or not path.is_file():
+        return False
+    return not _is_own_picture(path)
+
+
+def _is_own_picture(path: Path) -> bool:
+    """Tell whether treedet drew a picture: it is no raster of anybody's forest.
+
+    Names that a raster may have too have to lie beside what they were drawn with.
+    """
+    found = OWN_PICTURE.fullmatch(path.name)
+    if found is None or path.name.endswith("-look.png"):
+        return found is not None
+    return any(path.with_name(found["stem"] + end).exists() for end in (".safetensors", "-records.csv"))

@@ -58,6 +58,8 @@ class MosaicHandle:
         self._boxes = _boxes(opening.members) // factor
         self._boxes[:, 2:] = -(-_boxes(opening.members)[:, 2:] // factor)
         self._open: OrderedDict[int, Handle] = OrderedDict()
+        if overview is not None and len(self._members) == 1 and self._members[0].source.warp is None:
+            self._measure()
 
     def close(self) -> None:
         """Close all files."""
@@ -114,6 +116,15 @@ class MosaicHandle:
                 self._open.pop(number).close()
             return None
 
+    def _measure(self) -> None:
+        """Take the size of a lone file's overview from the file: some writers round it down, others up."""
+        try:
+            handle = self._handle(0)
+        except UnreadableRasterError:
+            return  # noted when it is read
+        self.width, self.height = handle.width, handle.height
+        self._boxes[0] = (0, 0, handle.width, handle.height)
+
     def _handle(self, number: int) -> Handle:
         if number in self._open:
             self._open.move_to_end(number)
@@ -121,7 +132,7 @@ class MosaicHandle:
         member = self._members[number]
         handle = Handle(member.source, self._overview)
         wanted = self._size(member)
-        if (handle.width, handle.height) != wanted:
+        if not self._fits((handle.width, handle.height), wanted):
             handle.close()
             raise UnreadableRasterError(
                 f"{member.source.path} has {handle.width} x {handle.height} px, it had {wanted[0]} x {wanted[1]} "
@@ -131,6 +142,11 @@ class MosaicHandle:
         if len(self._open) > OPEN_FILES:
             self._open.popitem(last=False)[1].close()
         return handle
+
+    def _fits(self, found: tuple[int, int], wanted: tuple[int, int]) -> bool:
+        """Tell whether a member has the size it had; that of an overview may be rounded down instead of up."""
+        rounded = 0 if self._overview is None else 1
+        return all(0 <= more - there <= rounded for there, more in zip(found, wanted, strict=True))
 
     def _size(self, member: Member) -> tuple[int, int]:
         """Width and height that a member's handle has: its own, or where it is warped those of the whole."""

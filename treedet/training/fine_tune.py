@@ -30,7 +30,7 @@ from treedet.models.trunk import Trunk
 from treedet.training.callbacks import Watch
 from treedet.training.config import TrainConfig
 from treedet.training.head_validation import HeadValidator, SaidCrowns, calibrated_heads
-from treedet.training.loop import FitResult, fit
+from treedet.training.loop import FitResult, fit, trainer_device
 from treedet.training.module import CrownModule
 from treedet.training.plan import Plan, make_plan
 from treedet.training.preflight import Preflight
@@ -143,7 +143,7 @@ def fine_tune(
         heads=plan.spec.heads if said is None else calibrated_heads(plan.spec, said, tuple(plan.heads.counts)),
         provenance=provenance(plan, result, points, at_start),
     )
-    backend = EagerBackend(result.best)
+    backend = EagerBackend(result.best, device=trainer_device(plan.config))
     trained = Detector(NetworkDetector(backend, spec), name="fine-tuned model", trunk=result.best)
     tuned = FineTuned(
         detector=trained,
@@ -174,14 +174,14 @@ class PlanValidator:
 
     @classmethod
     def of(cls, plan: Plan) -> PlanValidator | None:
-        """Return the validator of a plan; None where nothing is held out."""
-        held = plan.split.validation
+        """Return the validator of a plan, on the device that is trained on; None where nothing is held out."""
+        held, device = plan.split.validation, trainer_device(plan.config)
         crowns = None
         if isinstance(plan.preflight, Preflight) and plan.detects and plan.preflight.validation.total:
-            crowns = Validator(held, plan.spec)
+            crowns = Validator(held, plan.spec, device)
         heads = None
         if plan.heads.counts:
-            heads = HeadValidator.of(held, plan.held_crops, plan.heads, plan.spec)
+            heads = HeadValidator.of(held, plan.held_crops, plan.heads, plan.spec, device=device)
         return None if crowns is None and heads is None else cls(crowns, heads)
 
     def __call__(self, trunk: Trunk) -> Mapping[str, float]:

@@ -92,11 +92,11 @@ class HeadValidator:
 
     @classmethod
     def of(
-        cls, parts: Sequence[Part], crops: CropSet | None, heads: HeadPlan, spec: ModelSpec
+        cls, parts: Sequence[Part], crops: CropSet | None, heads: HeadPlan, spec: ModelSpec, *, device: str = "auto"
     ) -> HeadValidator | None:
         """Return a validator; None where nothing is known of any crown held out."""
         known = any((heads.said(part.plot)[part.mine] >= 0).any() for part in parts) or bool(crops)
-        return cls(parts, crops, heads, spec) if known else None
+        return cls(parts, crops, heads, spec, device) if known else None
 
     def say(self, trunk: Trunk) -> SaidCrowns:
         """Return what the heads say about every crown held out of which something is known."""

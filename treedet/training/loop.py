@@ -175,9 +175,14 @@ def trainer_precision(config: TrainConfig) -> str:
     """Return the precision Lightning is asked for; ``auto`` is bf16 where the processor computes it natively."""
     if config.precision != "auto":
         return config.precision
-    wanted = str(config.trainer.get("accelerator", "auto"))
-    device = resolve_device({"gpu": "cuda"}.get(wanted, wanted))
+    device = resolve_device(trainer_device(config))
     return "bf16-mixed" if resolve_precision("auto", device) == "bf16" else "32-true"
+
+
+def trainer_device(config: TrainConfig) -> str:
+    """Return where Lightning is asked to train, by the name that prediction has for it."""
+    wanted = str(config.trainer.get("accelerator", "auto"))
+    return {"gpu": "cuda"}.get(wanted, wanted)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from treedet.core.spec import DEFAULT_POINT, ModelSpec, OperatingPoint
 from treedet.datasets.annotated import AnnotatedRaster
 from treedet.datasets.crops import CropSet
 from treedet.datasets.mixed import Canvases
+from treedet.datasets.overlap import apart
 from treedet.datasets.sample_config import SampleConfig
 from treedet.datasets.samples import Pool
 from treedet.datasets.sets import split_places
@@ -34,7 +35,7 @@ from treedet.training.fit_spec import CrownFacts, fit_spec
 from treedet.training.head_plan import HeadPlan, plan_heads
 from treedet.training.head_preflight import HeadPreflight
 from treedet.training.module import random_trunk
-from treedet.training.plan_data import data_digest, pools_of
+from treedet.training.plan_data import data_facts, pools_of, rasters_met
 from treedet.training.preflight import Preflight
 from treedet.training.recipe import Recipe
 
@@ -156,24 +157,14 @@ def make_plan(
         config=config,
         pools=pools_of(split.train, heads, spec, config, recipe, labelled=heads_alone),
         check=check,
-        facts={"start": start, **_data_facts(split, heads, recipe)},
+        facts={
+            "start": start,
+            **data_facts(split, heads, recipe),
+            **rasters_met(split, recipe, detector.spec.provenance),
+        },
         canvases=crop_canvases(crops, heads, config, share=recipe.crops_share if plots else 1.0),
         held_crops=held_crops,
     )
-
-
-def _data_facts(split: Split, heads: HeadPlan, recipe: Recipe) -> dict[str, Any]:
-    """Return what is learned from, JSON-able."""
-    facts: dict[str, Any] = {
-        "data": data_digest([*split.train, *split.validation], heads, recipe.crops),
-        "rasters": [part.plot.path for part in split.train],
-        "validation rasters": [part.plot.path for part in split.validation],
-    }
-    if recipe.scenes:
-        facts["scenes"] = f"{recipe.scenes}, weight {recipe.scenes_weight:g}"
-    if recipe.crops is not None:
-        facts["crops"] = f"{recipe.crops.path}: {len(recipe.crops)}"
-    return facts
 
 
 def _heads_alone(start: ModelSpec, plots: Sequence[AnnotatedRaster], config: TrainConfig, recipe: Recipe) -> bool:
@@ -194,12 +185,22 @@ def _split(
     plots: Sequence[AnnotatedRaster], held: Sequence[AnnotatedRaster] | None, recipe: Recipe, seed: int
 ) -> Split:
     if held is not None:
-        return Split(whole(plots), whole(held))
+        return _trainable(apart(Split(whole(plots), whole(held))))
     if any(plot.origin is not None for plot in plots):
         return split_places(plots, share=recipe.validation_share, seed=seed)
     if plots and recipe.validation_share:
-        return split_blocks(plots, share=recipe.validation_share, seed=seed)
+        return _trainable(apart(split_blocks(plots, share=recipe.validation_share, seed=seed)))
     return Split(whole(plots), ())
+
+
+def _trainable(split: Split) -> Split:
+    """Refuse a split that holds out all ground there is."""
+    if split.validation and not split.train:
+        raise ConfigError(
+            f"all ground to train on is held out for validation too, as {split.validation[0].plot.path} shows it; "
+            "give rasters of other ground to one of them"
+        )
+    return split
 
 
 def renamed(

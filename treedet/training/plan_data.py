@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import shapely
@@ -15,7 +16,8 @@ from treedet.datasets.crops import CropSet
 from treedet.datasets.ground import Ground, ground_of
 from treedet.datasets.samples import Pool
 from treedet.datasets.scene_pool import scene_pool
-from treedet.datasets.split import Part
+from treedet.datasets.split import Part, Split
+from treedet.rasters.fingerprint import known_by
 from treedet.training.config import TrainConfig
 from treedet.training.head_plan import HeadPlan
 from treedet.training.recipe import Recipe
@@ -80,3 +82,27 @@ def data_digest(parts: Sequence[Part], heads: HeadPlan, crops: CropSet | None = 
         if part.plot.origin is not None:
             total.update(repr(part.plot.origin).encode())
     return total.hexdigest()
+
+
+def data_facts(split: Split, heads: HeadPlan, recipe: Recipe) -> dict[str, Any]:
+    """Return what is learned from, JSON-able."""
+    facts: dict[str, Any] = {
+        "data": data_digest([*split.train, *split.validation], heads, recipe.crops),
+    }
+    if recipe.scenes:
+        facts["scenes"] = f"{recipe.scenes}, weight {recipe.scenes_weight:g}"
+    if recipe.crops is not None:
+        facts["crops"] = f"{recipe.crops.path}: {len(recipe.crops)}"
+    return facts
+
+
+def rasters_met(split: Split, recipe: Recipe, start: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the rasters that the new model has met, by their use: those of the starting model among them."""
+    before = {} if recipe.from_scratch else start
+    found: dict[str, Any] = {
+        use: known_by((part.plot.path for part in parts), before.get(use))
+        for use, parts in (("rasters", split.train), ("validation rasters", split.validation))
+    }
+    if calibrated := before.get("calibration rasters"):
+        found["calibration rasters"] = calibrated
+    return found

@@ -38,13 +38,16 @@ def predict_part(model: WindowDetector, part: Part, *, threshold: float = float(
         threshold: Least score.
 
     Returns:
-        Truth and prediction, in metres from the corner of the plot's grid; what lies on ignored ground is ignored.
+        Truth and prediction, in metres from the corner of the plot's grid. What lies on ignored ground is ignored,
+        and what lies on crowns of classes that the model does not have, which are no part of the truth.
     """
     plot = part.plot
     with plot.open() as raster:
         found = find_crowns(raster, model, threshold=threshold, area=part.area)
-    truth = np.flatnonzero(part.mine)
     names = list(model.spec.labels.classes)
+    # A class that the model does not have counts neither way.
+    known = np.isin(plot.labels, names)
+    truth = np.flatnonzero(part.mine & known)
     several = len(names) > 1
     metres = np.array([plot.grid.gsd_x, plot.grid.gsd_y] * 2)
     return PairedCrowns(
@@ -53,7 +56,9 @@ def predict_part(model: WindowDetector, part: Part, *, threshold: float = float(
         scores=found.scores,
         truth_classes=np.array([names.index(name) for name in plot.labels[truth]], np.int64) if several else None,
         predicted_classes=found.classes if several else None,
-        predicted_ignored=lies_on(found.boxes, plot.ignored, share=EXCUSED_SHARE),
+        predicted_ignored=lies_on(
+            found.boxes, np.concatenate([plot.ignored, plot.boxes[~known]]), share=EXCUSED_SHARE
+        ),
         name=Path(plot.path).name,
         group="validation",
     )

@@ -27,6 +27,7 @@ def raster(path: Path, *, x: float = 0.0, crs: str | None = "EPSG:32632") -> Pat
 
 
 def plots_of(folder: Path, names: dict[str, float], origin: AnnotationSet) -> list[AnnotatedRaster]:
+    folder.mkdir(exist_ok=True)
     rows = "".join(f"{name},10,10,20,20,tree\n" for name in names)
     (folder / "crowns.csv").write_text(HEADER + rows)
     for name, x in names.items():
@@ -106,3 +107,20 @@ def test_an_empty_folder_is_said(tmp_path: Path) -> None:
     (tmp_path / "plots").mkdir()
     with pytest.raises(UnreadableRasterError, match="plots"):
         pair_sets({"one": AnnotationSet("plots", "crowns.csv")}, tmp_path)
+
+
+def test_years_of_the_same_places_hold_out_the_same(tmp_path: Path) -> None:
+    """Sets share what is held out, so that it stays a share, and something is left to train on."""
+    sets, plots = {}, []
+    for year in (2017, 2018, 2019):
+        sets[str(year)] = AnnotationSet(".", "crowns.csv", place=r"([A-Z]{4})_(\d+)", weight=float(year))
+        plots += plots_of(tmp_path / str(year), {f"SJER_{n:03}.tif": 1000.0 * n for n in range(10)}, sets[str(year)])
+    for seed in range(5):
+        held = {int(place) for place in places(plots)[[plot in split_of(plots, seed) for plot in plots]]}
+        assert len(held) == 2
+    two = [plot for plot in plots if "SJER_000" in plot.path or "SJER_001" in plot.path]
+    assert all(len(split_of(two, seed, share=0.75)) == 3 for seed in range(5))
+
+
+def split_of(plots: list[AnnotatedRaster], seed: int, share: float = 0.2) -> list[AnnotatedRaster]:
+    return [part.plot for part in split_places(plots, share=share, seed=seed).validation]

@@ -12,6 +12,7 @@ from treedet.evaluation.config import CalibrateConfig, EvaluateConfig, TruthRead
         ({"modes": ()}, "accepted are adapt, native, band-limit"),
         ({"modes": ("blurred",)}, "'blurred'"),
         ({"iou_threshold": 1.0}, "below 1"),
+        ({"iou_threshold": 0.0}, "above 0"),
         ({"draws": 0}, "at least 1"),
         ({"max_distance": 0.0}, "max_distance must be a positive"),
     ],

@@ -13,11 +13,11 @@ from treedet.datasets.annotated import AnnotatedRaster
 from treedet.errors import ConfigError, SparseTruthWarning, TreedetWarning
 from treedet.evaluation.config import EvaluateConfig
 from treedet.evaluation.evaluate import evaluate
-from treedet.evaluation.seen import fingerprint
 from treedet.evaluation.tables import Measured, Tables
 from treedet.inference.detector import Detector
 from treedet.metrics.paired import PairedCrowns
 from treedet.models.blobs import BlobDetector
+from treedet.rasters.fingerprint import fingerprint
 from treedet.rasters.raster import Raster
 from treedet.vectors.truth import TruthOptions
 

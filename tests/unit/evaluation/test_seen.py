@@ -1,5 +1,6 @@
 from treedet.core.spec import ModelSpec
-from treedet.evaluation.seen import fingerprint, seen_before
+from treedet.evaluation.seen import seen_before
+from treedet.rasters.fingerprint import fingerprint, known_by
 
 
 def test_a_calibration_raster_is_known_again_under_another_name(tmp_path):
@@ -20,3 +21,12 @@ def test_training_rasters_are_known_by_their_place(tmp_path, monkeypatch):
 
 def test_a_model_that_names_no_rasters_has_seen_none():
     assert seen_before(ModelSpec(), ["a.tif"]) == {}
+
+
+def test_what_a_starting_model_has_met_is_not_forgotten(tmp_path):
+    one, other = tmp_path / "a.tif", tmp_path / "b.tif"
+    one.write_bytes(b"1")
+    other.write_bytes(b"2")
+    before = known_by([str(one)])
+    assert known_by([str(other)], before) == {fingerprint(one): "a.tif", fingerprint(other): "b.tif"}
+    assert known_by([str(other)], [str(one)]) == known_by([str(one), str(other)]), "as older models name them"

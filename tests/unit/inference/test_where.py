@@ -81,3 +81,11 @@ def test_what_is_no_condition_on_columns_is_one_line_with_the_columns_there_are(
     ) as caught:
         holds(where, TABLE)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "where", ["status is not None", "status in {'dead'}", "score > 1 / 0", "label.str.contains('(')"]
+)
+def test_python_that_is_not_evaluated_is_one_line(where):
+    with pytest.raises(ConfigError, match="can not be used"):
+        holds(where, TABLE)

@@ -46,3 +46,16 @@ def test_nothing_found_is_one_error(tmp_path: Path, given: str | list[str]) -> N
     (tmp_path / "none.txt").write_text("\n")
     with pytest.raises(UnreadableRasterError):
         list_rasters(str(tmp_path / given) if isinstance(given, str) else given)
+
+
+def test_a_list_in_another_encoding_is_said(folder: Path) -> None:
+    (folder / "list.txt").write_text("b.tif\n", encoding="utf-16")
+    with pytest.raises(UnreadableRasterError, match="save it as UTF-8"):
+        list_rasters(folder / "list.txt")
+
+
+def test_pictures_that_treedet_draws_are_no_rasters(folder: Path) -> None:
+    for name in ("a-look.png", "oak-validation.png", "stand-validation.png", "stand-confusion-status.png"):
+        (folder / name).touch()
+    (folder / "stand.safetensors").touch()
+    assert names(list_rasters(folder), folder) == ["a.PNG", "b.tif", "oak-validation.png"]

@@ -57,6 +57,25 @@ def test_a_part_is_predicted_on_its_ground_with_its_own_crowns(plot, monkeypatch
     one = SimpleNamespace(spec=ModelSpec())
     plain = predict_part(one, Part(plot.renamed({"snag": "tree"}), area, None, np.ones(3, bool)))
     assert plain.predicted_classes is None
+    assert len(plain.truth) == 3
+
+
+def test_crowns_of_a_class_that_was_not_trained_count_neither_way(plot, monkeypatch):
+    """The classes come from the training ground; what is held out may hold others."""
+    plot = plot.renamed({"Tree": "tree"})
+
+    def find(raster, model, *, threshold, area):
+        none = np.zeros(3, bool)
+        return CrownArrays(plot.boxes, np.full(3, 0.9, np.float32), np.zeros(3, np.int64), none, none)
+
+    monkeypatch.setattr(validation, "find_crowns", find)
+    for classes in (("tree",), ("tree", "palm")):
+        model = SimpleNamespace(spec=ModelSpec(labels=LabelSchema(classes)))
+        paired = predict_part(model, Part(plot, None, None, np.ones(3, bool)))
+        assert paired.truth == pytest.approx(plot.boxes[[0, 2]] * plot.grid.gsd)
+        assert paired.predicted_ignored.tolist() == [False, True, False]
+        truth, predicted, hits = paired.counts(paired.matched(by_class=True))
+        assert (truth.sum(), predicted.sum(), hits.sum()) == (2, 2, 2)
 
 
 class TestRenamed:
