@@ -39,7 +39,7 @@ def test_every_config_predicts(
 @pytest.mark.filterwarnings("default")  # the command line shows warnings as lines
 @pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")
 @pytest.mark.parametrize("config", TRAIN, ids=lambda path: path.stem)
-def test_every_config_trains(config: Path, sample: Path, tmp_path: Path) -> None:
+def test_every_config_trains(config: Path, sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "model.safetensors"
     files = [str(sample / "sample.tif"), str(sample / "sample_crowns.gpkg")]
     more = MORE.get(config.stem, [])
@@ -49,6 +49,10 @@ def test_every_config_trains(config: Path, sample: Path, tmp_path: Path) -> None
         files, more = ["-", "-"], [f"--sets={json.dumps(sets)}", f"--sets_folder={sample}", "--scenes=1"]
     assert main(["train", *files, str(output), "--complete", "--config", str(config), *SHORT, *more]) == 0
     assert load(output).spec.provenance["config"]["epochs"] == 1
+    pictures = [
+        line.split(maxsplit=1)[1] for line in capsys.readouterr().out.splitlines() if line.startswith("look ")
+    ]
+    assert all(Path(path).exists() for path in ", ".join(pictures).split(", "))
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)

@@ -96,6 +96,11 @@ def what_columns_say(
     for ours, theirs in found.items():
         if ours != theirs and ours not in columns:
             notices.append(f"{rows.path}: column {theirs!r} is taken as {ours}")
+        if f"{theirs}_p" in table.columns and table[f"{theirs}_p"].notna().any():
+            notices.append(
+                f"{rows.path}: column {theirs!r} is what a model said, as {theirs}_p beside it tells, and is taken "
+                "as known; correct it too, or delete the column"
+            )
         if ours in values:
             attributes[ours] = _as_classes(ours, theirs, values[ours], rows, notices, drop=drop).classes
         else:

@@ -497,6 +497,15 @@ class TestEditedPredictions:
         table = pd.concat([table.drop(index=0), drawn], ignore_index=True)
         pyogrio.write_dataframe(table, path, layer="crowns", append=False)
 
+    def test_attributes_a_model_said_are_noticed(self, tmp_path):
+        def noticed(path):
+            return any("'status' is what a model said" in notice for notice in read_annotations(path).notices)
+
+        assert noticed(self.predicted(tmp_path / "a.gpkg"))
+        table = pyogrio.read_dataframe(tmp_path / "a.gpkg", layer="crowns")
+        pyogrio.write_dataframe(table.drop(columns="status_p"), tmp_path / "b.gpkg", layer="crowns")
+        assert not noticed(tmp_path / "b.gpkg")
+
     @pytest.mark.parametrize("suffix", [".gpkg", ".shp", ".geojson", ".parquet", ".fgb"])
     def test_a_file_as_predicted(self, tmp_path, suffix):
         found = on_raster(read_annotations(self.predicted(tmp_path / f"a{suffix}")), GRID)
