@@ -17,6 +17,7 @@ ROWS = [
     {"training", "evaluation"},
     {"commands"},
     {"arguments"},
+    {"command_table"},
     {"cli"},
 ]
 """From bottom to top; packages on one row do not import each other."""

@@ -72,8 +72,7 @@ class EvaluateConfig:
         if not self.modes or (unknown := [mode for mode in self.modes if mode not in MODES]):
             found = unknown[0] if self.modes else "none"
             raise ConfigError(f"modes can not be {found!r}; accepted are {', '.join(MODES)}")
-        if not 0 < self.iou_threshold < 1:
-            raise ConfigError(f"iou_threshold must be above 0 and below 1, found {self.iou_threshold}")
+        _demand_iou(self.iou_threshold)
         if self.draws < 1:
             raise ConfigError(f"draws must be at least 1, found {self.draws}")
         _demand_positive(self, ("max_distance",))
@@ -117,8 +116,12 @@ class CalibrateConfig:
         _demand_gsds(self.gsds)
         if not all(0 < value < 1 for value in self.merge_ious):
             raise ConfigError(f"merge_ious must lie between 0 and 1, found {list(self.merge_ious)}")
-        if not 0 <= self.iou_threshold < 1:
-            raise ConfigError(f"iou_threshold must be at least 0 and below 1, found {self.iou_threshold}")
+        _demand_iou(self.iou_threshold)
+
+
+def _demand_iou(iou_threshold: float) -> None:
+    if not 0 < iou_threshold < 1:
+        raise ConfigError(f"iou_threshold must be above 0 and below 1, found {iou_threshold}")
 
 
 def _demand_gsds(gsds: Sequence[float]) -> None:

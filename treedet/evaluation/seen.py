@@ -31,8 +31,9 @@ def seen_before(spec: ModelSpec, paths: Sequence[str]) -> dict[str, list[str]]:
         named = spec.provenance.get(key)
         if not named:
             continue
-        if isinstance(named, Mapping):  # fingerprints, with names for people
-            met = [path for path in paths if fingerprint(path) in named]
+        if isinstance(named, Mapping):  # fingerprints, with paths
+            places = set(named.values())
+            met = [path for path in paths if fingerprint(path) in named or str(Path(path).resolve()) in places]
         else:
             places = {str(Path(name).resolve()) for name in named}
             met = [path for path in paths if str(Path(path).resolve()) in places]

@@ -6,6 +6,8 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from treedet.rasters.connecting import is_remote
+
 SAMPLED_BYTES = 1 << 20
 
 
@@ -24,11 +26,11 @@ def fingerprint(path: str | Path) -> str:
 
 
 def known_by(paths: Iterable[str], earlier: Mapping[str, str] | Iterable[str] | None = None) -> dict[str, str]:
-    """Return the names of rasters by their fingerprints.
+    """Return the paths of rasters by their fingerprints; absolute, for a model is used from other folders too.
 
     Args:
         paths: The rasters.
         earlier: Others that come first: by their fingerprints, or paths.
     """
     before = dict(earlier) if isinstance(earlier, Mapping) else known_by(earlier) if earlier else {}
-    return before | {fingerprint(path): Path(path).name for path in paths}
+    return before | {fingerprint(path): path if is_remote(path) else str(Path(path).resolve()) for path in paths}

@@ -17,11 +17,11 @@ from treedet.core.spec import DEFAULT_POINT, ModelSpec, OperatingPoint
 from treedet.datasets.annotated import AnnotatedRaster
 from treedet.datasets.crops import CropSet
 from treedet.datasets.mixed import Canvases
-from treedet.datasets.overlap import apart
+from treedet.datasets.overlap import apart, split_ground
 from treedet.datasets.sample_config import SampleConfig
 from treedet.datasets.samples import Pool
 from treedet.datasets.sets import split_places
-from treedet.datasets.split import Part, Split, split_blocks, whole
+from treedet.datasets.split import Part, Split, whole
 from treedet.errors import ConfigError, SparseAnnotationError
 from treedet.inference.detector import Detector
 from treedet.metrics.calibration import with_temperature
@@ -185,22 +185,18 @@ def _split(
     plots: Sequence[AnnotatedRaster], held: Sequence[AnnotatedRaster] | None, recipe: Recipe, seed: int
 ) -> Split:
     if held is not None:
-        return _trainable(apart(Split(whole(plots), whole(held))))
+        split = apart(Split(whole(plots), whole(held)))
+        if plots and not split.train:
+            raise ConfigError(
+                f"all ground to train on is shown by rasters to validate on, such as {held[0].path}; give other "
+                "ground to one of them"
+            )
+        return split
     if any(plot.origin is not None for plot in plots):
         return split_places(plots, share=recipe.validation_share, seed=seed)
     if plots and recipe.validation_share:
-        return _trainable(apart(split_blocks(plots, share=recipe.validation_share, seed=seed)))
+        return split_ground(plots, share=recipe.validation_share, seed=seed)
     return Split(whole(plots), ())
-
-
-def _trainable(split: Split) -> Split:
-    """Refuse a split that holds out all ground there is."""
-    if split.validation and not split.train:
-        raise ConfigError(
-            f"all ground to train on is held out for validation too, as {split.validation[0].plot.path} shows it; "
-            "give rasters of other ground to one of them"
-        )
-    return split
 
 
 def renamed(

@@ -1,14 +1,18 @@
 """Ground that several annotated rasters show belongs to one side only."""
 
+from types import SimpleNamespace
+
 import geopandas as gpd
 import numpy as np
+import pyproj
 import pytest
 import shapely
 from affine import Affine
 from factories import UTM, make_raster
 
+from treedet.core.grid import Grid
 from treedet.datasets.annotated import AnnotatedRaster
-from treedet.datasets.overlap import apart, overlapping
+from treedet.datasets.overlap import apart, overlapping, split_ground
 from treedet.datasets.split import Split, split_blocks, whole
 
 SIDE = 800
@@ -31,21 +35,25 @@ def centres(part):
     return np.array([(p.centroid.x, p.centroid.y) for p in part.plot.grid.to_map(boxes)]).reshape(-1, 2)
 
 
-@pytest.mark.parametrize("x", [0.0, 30.0])
-def test_what_one_flight_holds_out_no_other_trains_on(tmp_path, x):
-    plots = [plot(tmp_path, "2023.tif"), plot(tmp_path, "2024.tif", x=x, gsd=0.2)]
-    assert sorted(zip(*(i.tolist() for i in overlapping(plots)), strict=True)) == [(0, 0), (0, 1), (1, 0), (1, 1)]
-    before = split_blocks(plots, share=0.2, seed=1)
-    split = apart(before)
-    assert split.validation == before.validation
-    held = np.concatenate([centres(part) for part in split.validation]).round(1)
-    trained = np.concatenate([centres(part) for part in split.train]).round(1)
-    leaking = np.concatenate([centres(part) for part in before.train]).round(1)
-    assert {*map(tuple, held)} & {*map(tuple, leaking)}, "else nothing is tested"
-    assert not {*map(tuple, held)} & {*map(tuple, trained)}
+def corners(parts):
+    return {tuple(place) for part in parts for place in centres(part).round(1).tolist()}
+
+
+@pytest.mark.parametrize("x", [0.0, 30.0, 60.0])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_what_one_flight_holds_out_no_other_trains_on(tmp_path, x, seed):
+    plots = [plot(tmp_path, "2022.tif"), plot(tmp_path, "2023.tif"), plot(tmp_path, "2024.tif", x=x, gsd=0.2)]
+    assert {(0, 1), (0, 2), (1, 2)} <= set(zip(*(index.tolist() for index in overlapping(plots)), strict=True))
+    leaking = split_blocks(plots, share=0.2, seed=seed)
+    assert corners(leaking.train) & corners(leaking.validation), "else nothing is tested"
+    split = split_ground(plots, share=0.2, seed=seed)
+    assert not corners(split.train) & corners(split.validation)
+    trained, held = (sum(int(part.mine.sum()) for part in parts) for parts in (split.train, split.validation))
+    assert 0.1 < held / (trained + held) < 0.4
+    assert trained + held > 0.8 * sum(len(plot) for plot in plots)
     for part in split.train:
-        assert part.area is not None
-        assert shapely.area(shapely.intersection(part.area, part.blank)) == pytest.approx(0, abs=1)
+        if part.area is not None:
+            assert shapely.area(shapely.intersection(part.area, part.blank)) == pytest.approx(0, abs=1)
 
 
 def test_a_raster_on_both_sides_is_trained_on_nowhere(tmp_path):
@@ -55,6 +63,24 @@ def test_a_raster_on_both_sides_is_trained_on_nowhere(tmp_path):
     assert [part.plot for part in split.train] == [other]
 
 
+def test_a_small_plot_is_taken_out_of_a_wide_mosaic(tmp_path):
+    wide = Grid.build(pyproj.CRS(UTM), Affine(1, 0, 499_000, 0, -1, 5_401_000), width=3000, height=3000, gsd=1.0)
+    mosaic = SimpleNamespace(grid=wide, boxes=np.array([[1010.0, 1010, 1014, 1014], [10, 10, 14, 14]]), aoi=None)
+    small = plot(tmp_path, "small.tif")
+    (part,) = apart(Split(whole([mosaic]), whole([small]))).train
+    assert part.mine.tolist() == [False, True]
+    assert shapely.area(part.area) == pytest.approx(3000**2 - 80**2)
+
+
 def test_ground_apart_is_left_as_it_is(tmp_path):
     split = split_blocks([plot(tmp_path, "a.tif"), plot(tmp_path, "b.tif", x=80.0)], share=0.3)
     assert apart(split) is split
+
+
+def test_local_coordinates_are_compared_among_themselves(tmp_path):
+    local = pyproj.CRS('LOCAL_CS["survey grid",UNIT["metre",1]]')
+    grid = Grid.build(local, Affine(0.1, 0, 0, 0, -0.1, 0), width=800, height=800, gsd=0.1)
+    here, again = (SimpleNamespace(grid=grid, boxes=np.zeros((0, 4)), aoi=None) for _ in range(2))
+    there = plot(tmp_path, "a.tif")
+    pairs = set(zip(*(index.tolist() for index in overlapping([here, there, again])), strict=True))
+    assert pairs == {(0, 0), (1, 1), (2, 2), (0, 2), (2, 0)}

@@ -27,7 +27,7 @@ def test_an_unknown_setting_is_named_with_those_accepted():
         EvaluateConfig().but({"gsd": 0.2})
 
 
-@pytest.mark.parametrize("wrong", [{"merge_ious": (0.4, 1.0)}, {"gsds": (0.0,)}, {"iou_threshold": -0.1}])
+@pytest.mark.parametrize("wrong", [{"merge_ious": (0.4, 1.0)}, {"gsds": (0.0,)}, {"iou_threshold": 0.0}])
 def test_what_calibration_tries_is_checked(wrong):
     with pytest.raises(ConfigError):
         CalibrateConfig(**wrong)

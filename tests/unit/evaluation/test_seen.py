@@ -28,5 +28,16 @@ def test_what_a_starting_model_has_met_is_not_forgotten(tmp_path):
     one.write_bytes(b"1")
     other.write_bytes(b"2")
     before = known_by([str(one)])
-    assert known_by([str(other)], before) == {fingerprint(one): "a.tif", fingerprint(other): "b.tif"}
+    assert known_by([str(other)], before) == {fingerprint(one): str(one), fingerprint(other): str(other)}
     assert known_by([str(other)], [str(one)]) == known_by([str(one), str(other)]), "as older models name them"
+
+
+def test_a_raster_that_got_overviews_is_known_by_its_place(tmp_path, monkeypatch):
+    one = tmp_path / "a.tif"
+    one.write_bytes(b"1")
+    monkeypatch.chdir(tmp_path)
+    spec = ModelSpec(provenance={"rasters": known_by(["a.tif"])})
+    one.write_bytes(b"1, and overviews")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert seen_before(spec, ["../a.tif", "a.tif"]) == {"train": ["../a.tif"]}
