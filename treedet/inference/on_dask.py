@@ -166,12 +166,11 @@ def _client(workers: int | None, scheduler: str | None) -> Iterator[Any]:
     }
     with dask.config.set(settings):
         if scheduler is not None:
+            _check_address(scheduler)
             try:
                 client = Client(scheduler, timeout=ANSWER_S, set_as_default=False)
-            except (OSError, ValueError) as error:
-                raise ConfigError(
-                    f"no Dask scheduler answers at {scheduler}: {error}; give it as tcp://HOST:8786"
-                ) from error
+            except OSError as error:
+                raise ConfigError(f"no Dask scheduler answers at {scheduler}: {error}") from error
             with client:
                 if not client.scheduler_info()["workers"]:
                     log.info("the scheduler at %s has no workers yet; waiting for the first", scheduler)
@@ -192,6 +191,22 @@ def _client(workers: int | None, scheduler: str | None) -> Iterator[Any]:
         ):
             log.info("%d workers on this machine, %d threads each", count, threads)
             yield client
+
+
+def _check_address(scheduler: str) -> None:
+    """Refuse what is no address before a client is made of it: one that fails half-way may block the next."""
+    from distributed.comm.addressing import parse_address, parse_host_port  # noqa: PLC0415 -- an extra
+    from distributed.comm.registry import get_backend  # noqa: PLC0415
+
+    try:
+        scheme, place = parse_address(scheduler)
+        get_backend(scheme)
+        if scheme != "inproc":
+            parse_host_port(place)
+    except ValueError as error:
+        raise ConfigError(
+            f"{scheduler!r} is no address of a Dask scheduler: {error}; give it as tcp://HOST:8786"
+        ) from error
 
 
 def _losses() -> tuple[type[BaseException], ...]:
