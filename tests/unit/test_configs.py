@@ -52,6 +52,7 @@ def test_every_config_trains(config: Path, sample: Path, tmp_path: Path, capsys:
     pictures = [
         line.split(maxsplit=1)[1] for line in capsys.readouterr().out.splitlines() if line.startswith("look ")
     ]
+    assert len(pictures) == 2, "before the first step and at the end"
     assert all(Path(path).exists() for path in ", ".join(pictures).split(", "))
 
 

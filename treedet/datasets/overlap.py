@@ -73,7 +73,8 @@ def split_ground(plots: Sequence[AnnotatedRaster], *, share: float = 0.2, seed: 
         ConfigError: ``share`` is not between 0 and 1.
     """
     first = _first_of_their_ground(plots)
-    split = split_blocks([plots[number] for number in first], share=share, seed=seed)
+    # In the order of the plots, which the draw depends on.
+    split = split_blocks([plot for number, plot in enumerate(plots) if number in first], share=share, seed=seed)
     again = [plot for number, plot in enumerate(plots) if number not in first]
     if not again:
         return apart(split)
